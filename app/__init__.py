@@ -1,0 +1,1 @@
+"""The domain, its storage, and the HTTP way in."""

@@ -1,0 +1,153 @@
+"""The words of the domain: events, channels, statuses and their allowed moves. Pure: no I/O, no clock, no chance."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Channel(StrEnum):
+    """A way to reach a person. Each has its own stream, schedule and provider."""
+
+    EMAIL = "EMAIL"
+    SMS = "SMS"
+    PUSH = "PUSH"
+
+
+class EventStatus(StrEnum):
+    NEW = "NEW"
+    ROUTED = "ROUTED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class Status(StrEnum):
+    """The status of a notification."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    SENT = "SENT"
+    FAILED = "FAILED"
+    UNKNOWN = "UNKNOWN"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def final(self) -> bool:
+        return self not in (Status.PENDING, Status.PROCESSING)
+
+
+class Outcome(StrEnum):
+    """What one call to a provider came to."""
+
+    SENT = "sent"
+    REJECTED = "rejected"  # an explicit permanent refusal
+    UNAVAILABLE = "unavailable"  # an explicit temporary refusal, or a failure before the first byte left
+    UNKNOWN = "unknown"  # time limit, or connection lost once the request may have left
+
+
+class Reason(StrEnum):
+    """Why a row ended as FAILED, UNKNOWN or CANCELLED, for machines; `error` has the sentence."""
+
+    REJECTED = "rejected"
+    OUT_OF_TRIES = "out_of_tries"
+    EXPIRED = "expired"
+    DEAD_LETTER = "dead_letter"
+    RATE_LIMITED = "rate_limited"
+    CRASHED = "crashed"
+    NO_ANSWER = "no_answer"
+    CANCELLED = "cancelled"
+
+
+class CrashPolicy(StrEnum):
+    """May a notification be sent again when nobody knows whether it was sent?"""
+
+    AT_LEAST_ONCE = "at_least_once"
+    AT_MOST_ONCE = "at_most_once"
+
+
+class DecisionReason(StrEnum):
+    """Why a channel was used for an event or not."""
+
+    DEFAULT = "default"  # no preference stored: everything is on
+    OPTED_IN = "opted_in"
+    OPTED_OUT = "opted_out"
+    NOT_REQUESTED = "not_requested"  # the event named other channels
+    RATE_LIMITED = "rate_limited"
+
+
+# From one status to the next. `store` holds the same moves in the WHERE of each update; a test compares the two.
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELLED}),
+    Status.PROCESSING: frozenset({Status.PROCESSING, Status.SENT, Status.FAILED, Status.UNKNOWN, Status.PENDING}),
+    Status.UNKNOWN: frozenset({Status.SENT, Status.FAILED, Status.PENDING}),
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.SENT: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+EVENT_MOVES: dict[EventStatus, frozenset[EventStatus]] = {
+    EventStatus.NEW: frozenset({EventStatus.ROUTED, EventStatus.FAILED, EventStatus.CANCELLED}),
+    EventStatus.FAILED: frozenset({EventStatus.NEW}),
+    EventStatus.ROUTED: frozenset(),
+    EventStatus.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a user, validated. Instants are in UTC; `payload` is what the client posted, as Python values."""
+
+    event_id: str
+    type: str
+    user_id: str
+    payload: dict[str, Any]
+    occurred_at: datetime
+    source: str = ""
+    channels: tuple[Channel, ...] | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A row to publish. `published_at` is what the row got in the transaction that committed before."""
+
+    row_id: int
+    event_id: str
+    user_id: str
+    event_type: str
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What a user wants on which channel. No row in the table means everything is on."""
+
+    email: bool = True
+    sms: bool = True
+    push: bool = True
+
+    def wants(self, channel: Channel) -> bool:
+        return {Channel.EMAIL: self.email, Channel.SMS: self.sms, Channel.PUSH: self.push}[channel]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why one channel was, or was not, used for one event."""
+
+    use: bool
+    reason: DecisionReason
+
+
+def decide_channels(asked: tuple[Channel, ...] | None, preference: Preference | None) -> dict[Channel, Decision]:
+    """One decision per channel, from what the event asks for and what the user wants (None: no preference stored)."""
+    return {channel: _decide(channel, asked, preference) for channel in Channel}
+
+
+def _decide(channel: Channel, asked: tuple[Channel, ...] | None, preference: Preference | None) -> Decision:
+    if asked is not None and channel not in asked:
+        return Decision(False, DecisionReason.NOT_REQUESTED)
+    if preference is None:
+        return Decision(True, DecisionReason.DEFAULT)
+    if preference.wants(channel):
+        return Decision(True, DecisionReason.OPTED_IN)
+    return Decision(False, DecisionReason.OPTED_OUT)

@@ -1,0 +1,168 @@
+"""Every setting, read once and checked against each other. All times follow from one: the reclaim window RECLAIM_AFTER_S.
+
+Read from the environment, then `.env`, then `.tidings/env` (written by `tidings dev`), then the defaults below.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.domain import Channel, CrashPolicy
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Waits = Annotated[tuple[Annotated[float, Field(ge=0, le=7 * 86400)], ...], NoDecode, Field(min_length=1, max_length=50)]
+Slots = Annotated[int, Field(ge=1, le=10_000)]
+LatencyMs = Annotated[float, Field(ge=0, le=3_600_000)]
+
+
+class SettingsError(Exception):
+    """A setting is wrong. The message is one line that names it and says what it wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPolicy:
+    """How one channel is delivered. `waits_s[n]` is the wait before try n + 1; its length is the number of tries."""
+
+    waits_s: tuple[float, ...]
+    crash_policy: CrashPolicy
+    concurrency: int
+    simulated_latency_ms: float
+    simulated_failure_rate: float
+
+    @property
+    def max_tries(self) -> int:
+        return len(self.waits_s)
+
+
+class Settings(BaseSettings):
+    """Names are those of the environment in lower case; a name ends with its unit."""
+
+    model_config = SettingsConfigDict(env_file=(".tidings/env", ".env"), extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    redis_url: str = Field("redis://localhost:6379", repr=False)
+    database_url: str = Field("postgresql://postgres@127.0.0.1:5432/tidings", repr=False)
+    api_host: str = "127.0.0.1"
+    api_port: Port = 3001
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: Port = 3000
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+
+    reclaim_after_s: float = Field(60, ge=1, le=3600)
+    redis_timeout_s: float = Field(5, gt=0)
+    provider_timeout_s: float | None = Field(None, gt=0)
+    max_deliveries: int = Field(8, ge=3, le=1000)
+
+    rate_limit_per_user: int = Field(5, ge=1, le=1_000_000)
+    rate_limit_window_s: float = Field(60, gt=0, le=86400)
+    rate_limit_policy: Literal["fail", "defer"] = "fail"
+
+    retry_jitter: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    email_waits_s: Waits = (0, 5, 30, 120, 600, 1800, 7200)
+    sms_waits_s: Waits = (0, 5, 15, 60, 300)
+    push_waits_s: Waits = (0, 2, 10, 60, 300)
+    email_crash_policy: CrashPolicy = CrashPolicy.AT_LEAST_ONCE
+    sms_crash_policy: CrashPolicy = CrashPolicy.AT_MOST_ONCE
+    push_crash_policy: CrashPolicy = CrashPolicy.AT_MOST_ONCE
+    email_concurrency: Slots = 100
+    sms_concurrency: Slots = 100
+    push_concurrency: Slots = 100
+
+    simulated_email_latency_ms: LatencyMs = 500
+    simulated_sms_latency_ms: LatencyMs = 300
+    simulated_push_latency_ms: LatencyMs = 200
+    simulated_email_failure_rate: Rate = 0.2
+    simulated_sms_failure_rate: Rate = 0.1
+    simulated_push_failure_rate: Rate = 0
+    simulated_seed: int = 0
+
+    @field_validator("email_waits_s", "sms_waits_s", "push_waits_s", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_scheme(cls, value: str) -> str:
+        plain = value.replace("+asyncpg://", "://", 1)
+        if not plain.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql:// (or postgresql+asyncpg://)")
+        return plain
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        if self.relay_grace_s < 4 * self.redis_timeout_s:
+            raise ValueError(
+                f"REDIS_TIMEOUT_S is {self.redis_timeout_s:g} and may be at most {self.relay_grace_s / 4:g}: "
+                f"an eighth of RECLAIM_AFTER_S ({self.reclaim_after_s:g})"
+            )
+        if self.provider_limit_s > self.lease_s - self.margin_s:
+            raise ValueError(
+                f"PROVIDER_TIMEOUT_S is {self.provider_limit_s:g} and may be at most {self.lease_s - self.margin_s:g}: "
+                f"five twelfths of RECLAIM_AFTER_S ({self.reclaim_after_s:g}), so that no lease ends in mid-send"
+            )
+        return self
+
+    @property
+    def lease_s(self) -> float:
+        """For how long a claim holds its notification."""
+        return self.reclaim_after_s / 2
+
+    @property
+    def margin_s(self) -> float:
+        return self.reclaim_after_s / 12
+
+    @property
+    def provider_limit_s(self) -> float:
+        """After this a call to a provider is given up, its outcome unknown."""
+        return self.provider_timeout_s if self.provider_timeout_s is not None else self.lease_s - self.margin_s
+
+    @property
+    def relay_grace_s(self) -> float:
+        """What was published less than this before the watermark is not yet missing."""
+        return self.reclaim_after_s / 2
+
+    @property
+    def publish_within_s(self) -> float:
+        """No XADD later than this after its `published_at`: it is left to the relay."""
+        return self.relay_grace_s / 2
+
+    @property
+    def calm_s(self) -> float:
+        """After PostgreSQL started, for so long nobody applies the crash rule: outcomes held meanwhile are recorded first."""
+        return max(1.0, self.margin_s)
+
+    def channel_policy(self, channel: Channel) -> ChannelPolicy:
+        """The settings of one channel, by name."""
+        name = channel.lower()
+        return ChannelPolicy(
+            waits_s=getattr(self, f"{name}_waits_s"),
+            crash_policy=getattr(self, f"{name}_crash_policy"),
+            concurrency=getattr(self, f"{name}_concurrency"),
+            simulated_latency_ms=getattr(self, f"simulated_{name}_latency_ms"),
+            simulated_failure_rate=getattr(self, f"simulated_{name}_failure_rate"),
+        )
+
+
+def load_settings(**override: Any) -> Settings:
+    """The settings of this process. Raises SettingsError with one line that names each wrong one."""
+    try:
+        return Settings(**override)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(e) for e in error.errors(include_url=False))) from None
+
+
+def _sentence(error: Any) -> str:
+    text = error["msg"].removeprefix("Value error, ")
+    name = str(error["loc"][0]).upper() if error["loc"] else ""
+    return f"setting {name}: {text}" if name else f"settings: {text}"

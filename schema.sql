@@ -1,0 +1,98 @@
+-- Tidings' tables. PostgreSQL knows what is owed and what happened; Redis Streams only carry the work.
+-- Additive: may be applied again at any time (`tidings schema apply`), by several processes at once.
+--
+-- event         NEW -> ROUTED | FAILED | CANCELLED
+-- notification  PENDING -> PROCESSING -> SENT | FAILED | UNKNOWN     (PROCESSING -> PENDING: retry; the full table is app/domain.py)
+--
+-- Parked means `published_at is null`, and nothing else: the relay publishes the row once `due_at` has come.
+
+create table if not exists event (
+    id           bigint generated always as identity primary key,
+    source       text not null default '',          -- CloudEvents source; '' for plain events
+    event_id     text not null,                     -- the client's id: (source, event_id) is the identity
+    type         text not null,
+    user_id      text not null,
+    payload      json not null,                     -- as posted; kept here once, never copied to the notifications
+    occurred_at  timestamptz not null,
+    body_hash    bytea not null,                    -- SHA-256 of the canonical event: is a repeated id the same event?
+    channels     text[],                            -- channels the client asked for; null: all
+    status       text not null default 'NEW',
+    reason       text,                              -- why FAILED or CANCELLED, for machines
+    error        text,                              -- the same as a sentence
+    decisions    jsonb,                             -- per channel: used or not, and why; written when routed
+    due_at       timestamptz not null default now(),
+    published_at timestamptz default now(),
+    expires_at   timestamptz,
+    created_at   timestamptz not null default now(),
+    updated_at   timestamptz not null default now(),
+    done         boolean generated always as (status <> 'NEW') stored,
+    final_status text generated always as (case when status <> 'NEW' then status end) stored,
+    constraint event_identity unique (source, event_id),
+    constraint event_status check (status in ('NEW', 'ROUTED', 'FAILED', 'CANCELLED')),
+    constraint event_reason check (status not in ('FAILED', 'CANCELLED') or reason is not null)
+);
+
+create table if not exists notification (
+    id                 bigint generated always as identity primary key,
+    event_pk           bigint not null,             -- event.id; no foreign keys: rows are only made from a locked parent, and each check costs 10 us
+    channel            text not null,
+    user_id            text not null,               -- copied from the event: one user's history stays on one index
+    address            text,                        -- where to send; null: the provider looks it up by user
+    status             text not null default 'PENDING',
+    reason             text,
+    error              text,
+    attempt            integer not null default 0,  -- calls to the provider so far: only grows, and is the fence
+    tries              integer not null default 0,  -- what the retry schedule counts: replay resets it, a release gives one back
+    replays            integer not null default 0,
+    possible_duplicate boolean not null default false,
+    claimed_by         text,
+    claimed_at         timestamptz,
+    lease_until        timestamptz,
+    due_at             timestamptz not null default now(),
+    published_at       timestamptz default now(),
+    expires_at         timestamptz,
+    created_at         timestamptz not null default now(),
+    updated_at         timestamptz not null default now(),
+    done               boolean generated always as (status in ('SENT', 'FAILED', 'UNKNOWN', 'CANCELLED')) stored,
+    final_status       text generated always as (case when status in ('SENT', 'FAILED', 'UNKNOWN', 'CANCELLED') then status end) stored,
+    constraint notification_once unique (event_pk, channel),
+    constraint notification_status check (status in ('PENDING', 'PROCESSING', 'SENT', 'FAILED', 'UNKNOWN', 'CANCELLED')),
+    constraint notification_reason check (status not in ('FAILED', 'UNKNOWN', 'CANCELLED') or reason is not null),
+    constraint notification_lease check (status <> 'PROCESSING' or (lease_until is not null and claimed_by is not null))
+) with (fillfactor = 50);                           -- room for the claim's HOT update in the same page
+
+create table if not exists attempt (
+    notification_id    bigint not null,
+    number             integer not null,
+    provider           text,
+    consumer           text not null,
+    started_at         timestamptz not null,
+    ended_at           timestamptz not null,
+    outcome            text not null,
+    error              text,
+    receipt            text,                        -- the provider's own id for the message
+    possible_duplicate boolean not null default false,
+    primary key (notification_id, number),
+    constraint attempt_outcome check (outcome in ('sent', 'rejected', 'unavailable', 'unknown'))
+);
+
+create table if not exists preference (
+    user_id      text primary key,
+    email_opt_in boolean not null default true,
+    sms_opt_in   boolean not null default true,
+    push_opt_in  boolean not null default true,
+    created_at   timestamptz not null default now(),
+    updated_at   timestamptz not null default now()
+);
+
+-- The relay's: what is unfinished, by when it was published, and what is parked, by when it is due. No index mentions `status`,
+-- so that a claim is a heap-only update.
+create index if not exists event_published on event (published_at) where not done;
+create index if not exists event_parked on event (due_at) where not done and published_at is null;
+create index if not exists notification_published on notification (channel, published_at) where not done;
+create index if not exists notification_parked on notification (channel, due_at) where not done and published_at is null;
+
+-- The readers': one user's history, and the finished ones by status, newest first.
+create index if not exists notification_user on notification (user_id, id);
+create index if not exists notification_final on notification (final_status, id) where final_status is not null;
+create index if not exists event_final on event (final_status, id) where final_status is not null;
