@@ -1,0 +1,186 @@
+"""First step: validated events are stored, committed, and put on the events stream; consumers/route.py takes them from there.
+
+Requests that arrive while a commit is under way share the next one. The answer waits for the XADD at most a second: where Redis is
+away the relay publishes later. Where PostgreSQL is away nothing was accepted.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+import structlog
+from redis.exceptions import RedisError
+
+from app import streams
+from app.batches import Batches
+from app.domain import Event, Outgoing
+from app.resources import Resources
+from app.store.batch import AWAY
+from app.store.events import NewEvent, Stored, insert_events
+
+log = structlog.get_logger()
+
+WAIT_FOR_XADD_S = 1.0
+WAITING_MAX = 20_000  # requests in memory; more are refused rather than kept
+
+
+class Accepted(StrEnum):
+    """What became of one posted event."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"  # the same id and the same body: accepted before
+    CONFLICT = "conflict"  # the same id with another body
+    REFUSED = "refused"  # PostgreSQL refuses its data
+
+
+class NotAccepted(Exception):
+    """PostgreSQL is away, or too much is waiting for it: nothing was accepted, try again later."""
+
+
+@dataclass(slots=True)
+class _Request:
+    new: NewEvent
+    answer: "asyncio.Future[Accepted]"
+
+
+class Acceptor:
+    """Stores and publishes events, many requests a transaction and a pipeline."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._requests: Batches[_Request] = Batches(self._store)
+        self._publishing: set[asyncio.Task[None]] = set()
+
+    async def accept(self, event: Event) -> Accepted:
+        """Committed in PostgreSQL on return, and on the stream where Redis answers in time. Raises NotAccepted."""
+        if self._requests.waiting >= WAITING_MAX:
+            raise NotAccepted("too many events are waiting for PostgreSQL")
+        request = _Request(prepare(event), asyncio.get_running_loop().create_future())
+        self._requests.add(request)
+        return await request.answer
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Acceptor"]:
+        """Works while inside; on leaving, what was accepted is still stored and published."""
+        task = asyncio.create_task(self._requests.run(), name="accept")
+        try:
+            yield self
+            await self._requests.idle()
+            await asyncio.gather(*self._publishing)
+        finally:
+            task.cancel()
+
+    async def _store(self, requests: list[_Request]) -> None:
+        first, repeats = split_repeats(requests)
+        started = time.monotonic()
+        try:
+            stored = await insert_events(self._resources.pool, [r.new for r in first])
+        except AWAY as error:
+            log.warning("events not accepted: PostgreSQL is away", events=len(requests), error=str(error) or type(error).__name__)
+            for request in requests:
+                _fail(request, NotAccepted("PostgreSQL is away"))
+            return
+        except Exception as error:
+            log.exception("events not accepted", events=len(requests))
+            for request in requests:
+                _fail(request, error)
+            return
+        self._publish_soon(first, stored, started)
+        judged = {(r.new.event.source, r.new.event.event_id): (r.new.body_hash, s) for r, s in zip(first, stored, strict=True)}
+        for request in repeats:
+            _answer(request, judge_repeat(request.new, *judged[request.new.event.source, request.new.event.event_id]))
+
+    def _publish_soon(self, requests: list[_Request], stored: list[Stored], started: float) -> None:
+        """In the background, so that the next batch commits meanwhile."""
+        task = asyncio.create_task(self._publish(requests, stored, started))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, requests: list[_Request], stored: list[Stored], started: float) -> None:
+        rows = [_outgoing(r.new.event, s) for r, s in zip(requests, stored, strict=True) if s.published_at is not None]
+        if rows and time.monotonic() - started <= self._resources.settings.publish_within_s:
+            try:
+                async with asyncio.timeout(min(WAIT_FOR_XADD_S, self._resources.settings.publish_within_s)):
+                    await streams.publish(self._resources.redis, streams.EVENTS, rows)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("events left to the relay: Redis is away", events=len(rows), error=str(error) or type(error).__name__)
+        for request, row in zip(requests, stored, strict=True):
+            _answer(request, judge(request.new, row))
+
+
+def prepare(event: Event) -> NewEvent:
+    """The event as it is stored: payload as JSON text, and the hash by which a repeat is known."""
+    return NewEvent(event, orjson.dumps(event.payload).decode(), hashlib.sha256(canonical(event)).digest())
+
+
+def canonical(event: Event) -> bytes:
+    """The event in one spelling (after RFC 8785): sorted keys, 250.0 as 250, instants in UTC. Equal events, equal bytes.
+
+    Unlike RFC 8785, whole numbers beyond 2**53 keep all their digits.
+    """
+    return orjson.dumps(
+        [
+            event.source,
+            event.event_id,
+            event.type,
+            event.user_id,
+            _whole(event.payload),
+            event.occurred_at,
+            None if event.channels is None else sorted(set(event.channels)),
+            event.send_at,
+            event.expires_at,
+        ],
+        option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z,
+    )
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_whole(v) for v in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
+
+
+def split_repeats(requests: list[_Request]) -> tuple[list[_Request], list[_Request]]:
+    """The first request of each id, and the others, which are compared with it."""
+    seen: dict[tuple[str, str], _Request] = {}
+    repeats = [r for r in requests if seen.setdefault((r.new.event.source, r.new.event.event_id), r) is not r]
+    return list(seen.values()), repeats
+
+
+def judge(new: NewEvent, stored: Stored) -> Accepted:
+    """The answer for one event, from what the store says of it."""
+    if stored.row_id is not None:
+        return Accepted.NEW
+    if stored.body_hash is None:
+        return Accepted.REFUSED
+    return Accepted.DUPLICATE if stored.body_hash == new.body_hash else Accepted.CONFLICT
+
+
+def judge_repeat(new: NewEvent, first_hash: bytes, first: Stored) -> Accepted:
+    """The answer for an event whose id came a second time in one batch."""
+    return judge(new, Stored(None, None, first_hash if first.row_id is not None else first.body_hash))
+
+
+def _outgoing(event: Event, stored: Stored) -> Outgoing:
+    assert stored.row_id is not None and stored.published_at is not None
+    return Outgoing(stored.row_id, event.event_id, event.user_id, event.type, stored.published_at)
+
+
+def _answer(request: _Request, answer: Accepted) -> None:
+    if not request.answer.done():
+        request.answer.set_result(answer)
+
+
+def _fail(request: _Request, error: Exception) -> None:
+    if not request.answer.done():
+        request.answer.set_exception(error)

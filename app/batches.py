@@ -1,0 +1,54 @@
+"""Work in sets: what arrives while a batch is under way goes into the next one. No timer, so no wait is added when idle."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import Generic, TypeVar
+
+
+T = TypeVar("T")
+
+
+class Batches(Generic[T]):
+    """Collects items and hands them to `work`, at most `limit` at a time and one batch at a time, in order.
+
+    `work` answers for its own errors; one that escapes it ends `run`, and with it the process (its duty cannot go on).
+    """
+
+    def __init__(self, work: Callable[[list[T]], Awaitable[None]], limit: int = 500) -> None:
+        self._work = work
+        self._limit = limit
+        self._waiting: deque[T] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, item: T) -> None:
+        self._waiting.append(item)
+        self._idle.clear()
+        self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many items no batch has taken yet."""
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """For ever: the next batch as soon as there is something in it."""
+        while True:
+            await self._wake.wait()
+            while self._waiting:
+                await self._work(self._take())
+            self._wake.clear()
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns once nothing waits and nothing is under way."""
+        await self._idle.wait()
+
+    def _take(self) -> list[T]:
+        batch = list(islice(self._waiting, self._limit))
+        for _ in batch:
+            self._waiting.popleft()
+        return batch

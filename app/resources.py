@@ -1,0 +1,123 @@
+"""Opens and closes what a process holds: the PostgreSQL pool, the Redis clients, and the engine of the readers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+# Plans prepared on an empty table ran 8 to 18 times slower once it was full.
+SESSION = {"plan_cache_mode": "force_custom_plan", "timezone": "UTC"}
+READ_BLOCK_MAX_S = 2.0  # no blocking read waits longer, so its socket time limit can tell a lost reply from an idle stream
+
+
+class Unreachable(Exception):
+    """A server that must be there is not. The message is one line that names it and the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What is open. `redis` never repeats a command by itself (a repeated XADD is two entries); `reader` only blocks in reads."""
+
+    settings: Settings
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    redis: Redis
+    reader: Redis
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, process: str, pool_size: int = 8) -> AsyncIterator[Resources]:
+    """Everything one process needs; `process` names it in pg_stat_activity. Raises Unreachable where PostgreSQL is away.
+
+    Redis may be away: it is expendable, and the clients connect when it is back.
+    """
+    pool = await _open_pool(settings, process, pool_size)
+    redis, reader = open_redis(settings), open_reader(settings)
+    try:
+        yield Resources(settings, pool, redis, reader)
+    finally:
+        await reader.aclose()
+        await redis.aclose()
+        await _close_pool(pool)
+
+
+async def _open_pool(settings: Settings, process: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    try:
+        return await asyncpg.create_pool(
+            settings.database_url,
+            min_size=1,
+            max_size=size,
+            timeout=5,
+            command_timeout=30,
+            server_settings={**SESSION, "application_name": f"tidings {process}"},
+        )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
+        raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
+
+
+async def _close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Lets connections finish for a moment, then cuts them: a server that is away must not hold up the exit."""
+    import asyncio
+
+    try:
+        await asyncio.wait_for(pool.close(), 2)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
+
+
+def open_redis(settings: Settings) -> Redis:
+    """The client for writes and short reads: one try each, answers as bytes."""
+    return Redis.from_url(
+        settings.redis_url,
+        legacy_responses=False,
+        socket_timeout=settings.redis_timeout_s,
+        socket_connect_timeout=settings.redis_timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def open_reader(settings: Settings) -> Redis:
+    """The client of blocking reads: its socket time limit is above the longest block; the read itself may be repeated."""
+    return Redis.from_url(
+        settings.redis_url,
+        legacy_responses=False,
+        socket_timeout=READ_BLOCK_MAX_S + 5,
+        socket_connect_timeout=settings.redis_timeout_s,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 1),
+    )
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, process: str) -> AsyncIterator["AsyncEngine"]:
+    """The SQLAlchemy engine of the readers (history, dashboard). Connects when first used."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # consumers never read history: they spare the 40 MB
+
+    engine = create_async_engine(
+        settings.database_url.replace("://", "+asyncpg://", 1).replace("postgres+", "postgresql+", 1),
+        pool_size=4,
+        max_overflow=0,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 30,
+            "server_settings": {**SESSION, "application_name": f"tidings {process}"},
+        },
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

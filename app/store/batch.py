@@ -1,0 +1,61 @@
+"""What every batched statement needs: batches share no fate, deadlocks are repeated, and text is fit to be stored."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncpg
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+TEXT_MAX = 2_000
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+# The server, or the way to it, is away: the same call may work later. What it did before it went is not known.
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+
+def clean(text: str | None) -> str | None:
+    """A provider's text, fit for PostgreSQL: no NUL, no lone surrogate, at most 2,000 characters."""
+    return None if text is None else _UNSTORABLE.sub("\ufffd", text[:TEXT_MAX])
+
+
+async def all_or_each(
+    items: Sequence[Item],
+    run: Callable[[Sequence[Item]], Awaitable[list[Answer]]],
+    refused: Callable[[Item, asyncpg.PostgresError], list[Answer]],
+) -> list[Answer]:
+    """`run` for the whole batch; where PostgreSQL refuses it for its data, for its halves, so that a bad item spoils no other.
+
+    An item that is refused alone is answered by `refused`. Deadlocks (40P01) are repeated. Raises whatever else `run` raises.
+    """
+    try:
+        return await _repeat_deadlocks(items, run)
+    except REFUSED as error:
+        if len(items) == 1:
+            return refused(items[0], error)
+    half = len(items) // 2
+    return [*await all_or_each(items[:half], run, refused), *await all_or_each(items[half:], run, refused)]
+
+
+async def _repeat_deadlocks(items: Sequence[Item], run: Callable[[Sequence[Item]], Awaitable[list[Answer]]]) -> list[Answer]:
+    for again in range(20):
+        try:
+            return await run(items)
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+            await asyncio.sleep(0.002 * again)
+    return await run(items)

@@ -1,0 +1,236 @@
+"""The statements of deliver: claim, finish, release. Each locks by id in id order and answers a verdict for every id.
+
+`attempt` only grows and is the fence: a finish counts only under the number that its claim was given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from app.domain import Outcome, Reason, Status
+from app.store.batch import all_or_each, clean
+
+if TYPE_CHECKING:
+    from app.store.batch import Pool
+
+
+class ClaimVerdict(StrEnum):
+    """What a claim came to."""
+
+    CLAIMED = "claimed"
+    RESUMED = "resumed"  # mine already: the answer to my claim was lost, and nothing was sent
+    AGAIN = "again"  # crash claim: its consumer is gone, tries are left
+    UNKNOWN = "unknown"  # crash claim: its consumer is gone, at most once
+    CRASHED = "crashed"  # crash claim: its consumer is gone, no tries left
+    EXPIRED = "expired"
+    FINAL = "final"
+    PARKED = "parked"
+    LATER = "later"  # not due yet
+    BUSY = "busy"  # under somebody's live lease
+
+
+GO = frozenset({ClaimVerdict.CLAIMED, ClaimVerdict.RESUMED, ClaimVerdict.AGAIN})
+WAIT = frozenset({ClaimVerdict.LATER, ClaimVerdict.BUSY})
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The verdict for one notification. `back_in_s` for LATER and BUSY; from `attempt` on, filled only where the verdict is in GO."""
+
+    id: int
+    verdict: ClaimVerdict
+    back_in_s: float
+    attempt: int
+    tries: int
+    replays: int
+    possible_duplicate: bool
+    address: str | None
+    event_id: str
+    event_type: str
+    user_id: str
+    payload_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one attempt ended, and where the notification goes. `park`: the wait is long, the relay publishes it when due."""
+
+    id: int
+    attempt: int
+    outcome: Outcome
+    provider: str
+    error: str | None
+    receipt: str | None
+    status: Status
+    reason: Reason | None
+    wait_s: float | None = None
+    park: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What a finish came to. Not recorded: the row is as it says, because another was first or this call is a repetition."""
+
+    id: int
+    recorded: bool
+    status: Status
+    attempt: int
+    parked: bool
+    due_in_s: float
+
+
+# $1 ids, $2 me, $3 lease in s, $4 at most once, $5 most tries, $6 seconds after PostgreSQL's start without the crash rule
+CLAIM = """
+with mine as (
+  select id, event_pk, address, status, attempt, tries, replays, claimed_by, claimed_at, possible_duplicate, due_at, lease_until,
+    case when done then 'final'
+         when status = 'PENDING' and expires_at <= now() then 'expired'
+         when status = 'PENDING' and due_at <= now() then 'claimed'
+         when status = 'PENDING' and published_at is null then 'parked'
+         when status = 'PENDING' then 'later'
+         when lease_until >= now() and claimed_by = $2 then 'resumed'
+         when lease_until >= now() then 'busy'
+         when now() < pg_postmaster_start_time() + make_interval(secs => $6) then 'busy'
+         when $4::boolean then 'unknown'
+         when tries < $5 then 'again'
+         else 'crashed' end as verdict
+  from notification where id = any($1::bigint[]) order by id for update
+), moved as (
+  update notification n set
+    status = case verdict when 'claimed' then 'PROCESSING' when 'again' then 'PROCESSING' when 'unknown' then 'UNKNOWN' else 'FAILED' end,
+    reason = case verdict when 'expired' then 'expired' when 'unknown' then 'crashed' when 'crashed' then 'crashed' end,
+    error = case verdict
+      when 'expired' then 'not sent before it expired'
+      when 'unknown' then 'the consumer was gone in mid-send: it may have been sent, and this channel allows no repeat'
+      when 'crashed' then 'the consumer was gone in mid-send, and no tries are left'
+      else n.error end,
+    attempt = n.attempt + (verdict in ('claimed', 'again'))::int,
+    tries = n.tries + (verdict in ('claimed', 'again'))::int,
+    possible_duplicate = n.possible_duplicate or verdict in ('again', 'crashed'),
+    claimed_by = case when verdict in ('claimed', 'again') then $2 else n.claimed_by end,
+    claimed_at = case when verdict in ('claimed', 'again') then now() else n.claimed_at end,
+    lease_until = case when verdict in ('claimed', 'again') then now() + make_interval(secs => $3) end,
+    updated_at = now()
+  from mine where n.id = mine.id and verdict in ('claimed', 'again', 'expired', 'unknown', 'crashed')
+  returning n.id, n.attempt, n.tries, n.possible_duplicate
+), closed as (
+  insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome, error, possible_duplicate)
+  select id, attempt, claimed_by, claimed_at, now(), 'unknown', 'the consumer was gone before it recorded an outcome', possible_duplicate
+  from mine where verdict in ('again', 'unknown', 'crashed')
+  on conflict (notification_id, number) do nothing
+)
+select m.id, m.verdict,
+  extract(epoch from case when m.verdict = 'later' then m.due_at
+    else greatest(m.lease_until, pg_postmaster_start_time() + make_interval(secs => $6)) end - now())::float8 as back_in_s,
+  coalesce(v.attempt, m.attempt) as attempt, coalesce(v.tries, m.tries) as tries, m.replays,
+  coalesce(v.possible_duplicate, m.possible_duplicate) as possible_duplicate, m.address,
+  e.event_id, e.type, e.user_id, e.payload::text as payload
+from mine m left join moved v using (id)
+left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 'resumed')
+"""
+
+# A late truth (`sent`, an explicit refusal) beats UNKNOWN; a retry that follows from it is parked, since its entry may be gone.
+FINISH = """
+with told as (
+  select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::float8[],
+    $10::boolean[]) as u(id, attempt, outcome, provider, error, receipt, status, reason, wait_s, park)
+), mine as (
+  select id, status, attempt, claimed_by, claimed_at, possible_duplicate, due_at, published_at
+  from notification where id = any($1::bigint[]) order by id for update
+), ours as (
+  select told.*, mine.status as was, mine.claimed_by, mine.claimed_at, mine.possible_duplicate
+  from told join mine using (id, attempt)
+  where mine.status = 'PROCESSING' or (mine.status = 'UNKNOWN' and told.outcome <> 'unknown')
+), moved as (
+  update notification n set status = u.status, reason = u.reason, error = u.error,
+    possible_duplicate = n.possible_duplicate or (u.outcome = 'unknown' and u.status = 'PENDING'),
+    due_at = case when u.status = 'PENDING' then now() + make_interval(secs => u.wait_s) else n.due_at end,
+    published_at = case when u.status = 'PENDING' and (u.park or u.was = 'UNKNOWN') then null else n.published_at end,
+    lease_until = null, updated_at = now()
+  from ours u where n.id = u.id
+  returning n.id, n.status, n.published_at is null as parked, n.due_at
+), noted as (
+  insert into attempt (notification_id, number, provider, consumer, started_at, ended_at, outcome, error, receipt, possible_duplicate)
+  select id, attempt, provider, claimed_by, claimed_at, now(), outcome, error, receipt, possible_duplicate from ours
+  on conflict (notification_id, number) do update set provider = excluded.provider, ended_at = excluded.ended_at,
+    outcome = excluded.outcome, error = excluded.error, receipt = excluded.receipt
+)
+select m.id, v.id is not null as recorded, coalesce(v.status, m.status) as status, m.attempt,
+  coalesce(v.parked, m.published_at is null) as parked, extract(epoch from coalesce(v.due_at, m.due_at) - now())::float8 as due_in_s
+from mine m left join moved v using (id)
+"""
+
+# Nothing was sent: the try is given back. Where the crash rule already closed the attempt, the truth is written over it.
+RELEASE = """
+with told as (
+  select * from unnest($1::bigint[], $2::int[]) as u(id, attempt)
+), mine as (
+  select id, status, attempt from notification where id = any($1::bigint[]) order by id for update
+), moved as (
+  update notification n set status = 'PENDING', reason = null, error = null, tries = n.tries - 1, lease_until = null,
+    published_at = case when mine.status = 'UNKNOWN' then null else n.published_at end, updated_at = now()
+  from told join mine using (id, attempt) where n.id = mine.id and mine.status in ('PROCESSING', 'UNKNOWN')
+  returning n.id, n.attempt
+), noted as (
+  update attempt a set outcome = 'unavailable', error = 'released: nothing was sent' from moved
+  where a.notification_id = moved.id and a.number = moved.attempt
+)
+select id from moved
+"""
+
+
+async def claim(
+    pool: "Pool", ids: Sequence[int], me: str, *, lease_s: float, at_most_once: bool, max_tries: int, calm_s: float
+) -> list[Claim]:
+    """One verdict per existing id, committed on return. Ask for ids once: an id under my own live lease is RESUMED."""
+
+    async def run(part: Sequence[int]) -> list[Claim]:
+        rows = await pool.fetch(CLAIM, part, me, lease_s, at_most_once, max_tries, calm_s)
+        return [_claim(r) for r in rows]
+
+    return await all_or_each(ids, run, _refused)
+
+
+async def finish(pool: "Pool", endings: Sequence[Ending]) -> list[Finish]:
+    """Record how attempts ended, committed on return; one answer per existing id. Ids must differ. May be repeated."""
+
+    async def run(part: Sequence[Ending]) -> list[Finish]:
+        rows = await pool.fetch(FINISH, *_ending_columns(part))
+        return [
+            Finish(r["id"], r["recorded"], Status(r["status"]), r["attempt"], r["parked"], r["due_in_s"])
+            for r in rows
+        ]  # fmt: skip
+
+    return await all_or_each(endings, run, lambda _ending, _error: [])
+
+
+async def release(pool: "Pool", attempts: Sequence[tuple[int, int]]) -> set[int]:
+    """Give back claims (id, attempt) of which nothing was sent. Answers the ids given back; the others have a new owner."""
+
+    async def run(part: Sequence[tuple[int, int]]) -> list[int]:
+        rows = await pool.fetch(RELEASE, [i for i, _ in part], [attempt for _, attempt in part])
+        return [r["id"] for r in rows]
+
+    return set(await all_or_each(attempts, run, _refused))
+
+
+def _claim(r: asyncpg.Record) -> Claim:
+    return Claim(
+        r["id"], ClaimVerdict(r["verdict"]), r["back_in_s"] or 0.0, r["attempt"], r["tries"], r["replays"],
+        r["possible_duplicate"], r["address"], r["event_id"], r["type"], r["user_id"], r["payload"],
+    )  # fmt: skip
+
+
+def _ending_columns(endings: Sequence[Ending]) -> list[list[object]]:
+    rows = [
+        (e.id, e.attempt, e.outcome, clean(e.provider), clean(e.error), clean(e.receipt), e.status, e.reason, e.wait_s, e.park)
+        for e in endings
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _refused(_item: object, error: asyncpg.PostgresError) -> list[object]:
+    raise error

@@ -1,0 +1,168 @@
+"""Every name on the wire, and what is done with a stream: publish, read, acknowledge, put back, reclaim, watermark.
+
+`{0}` is the partition: everything that one script or transaction touches shares a cluster slot. Entries are flat and readable;
+an entry points to its row (`event` or `notification`) and carries `published_at`, PostgreSQL's time of the transaction before the XADD.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from app.domain import Channel, Outgoing
+from app.lua import PUBLISH, RECLAIM, SET_IDLE, WATERMARK
+
+GROUP = "tidings"
+EVENTS = "tidings:{0}:events"
+DEAD = "tidings:{0}:dead"
+DEAD_MAX = 10_000  # the dead stream is a record, not work: it may lose its oldest
+SCRIPT_MAX = 500  # entries that one script call touches
+
+
+def channel_stream(channel: Channel) -> str:
+    """The stream of one channel's notifications."""
+    return f"tidings:{{0}}:{channel.lower()}"
+
+
+def bucket_key(user_id: str) -> str:
+    """The rate limit bucket of one user."""
+    return f"tidings:{{0}}:bucket:{user_id}"
+
+
+WORK_STREAMS: tuple[str, ...] = (EVENTS, *(channel_stream(c) for c in Channel))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry in hand. `row_id` is None where the entry cannot be read; `deliveries` counts this one."""
+
+    id: bytes
+    row_id: int | None
+    deliveries: int
+    fields: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """One call of reclaim. `cursor` is b"0-0" when the circle is closed; `lost` were pending without an entry."""
+
+    cursor: bytes
+    entries: list[Entry]
+    lost: list[bytes]
+    server_time_us: int
+    last_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The oldest entry that the group still carries. `entry_id` None: none. `published_at` None: it has no readable one."""
+
+    entry_id: bytes | None
+    published_at: datetime | None
+    forgotten: int
+
+
+def row_field(stream: str) -> str:
+    """The field that holds the row's id: `event` on the events stream, `notification` on the others."""
+    return "event" if stream == EVENTS else "notification"
+
+
+async def publish(redis: Redis, stream: str, rows: Sequence[Outgoing]) -> None:
+    """XADD one entry per row, 500 a call. Raises redis.RedisError; some may have been added: the relay finds the rest."""
+    field = row_field(stream)
+    for start in range(0, len(rows), SCRIPT_MAX):
+        args: list[str | int] = [field]
+        for row in rows[start : start + SCRIPT_MAX]:
+            args += (row.row_id, row.event_id, row.user_id, row.event_type, row.published_at.isoformat())
+        await PUBLISH(redis, [stream], args)
+
+
+async def create_group(redis: Redis, stream: str) -> None:
+    """The group at 0, and the stream where it is missing: what was added before the group existed is delivered too."""
+    try:
+        await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+
+
+async def read(reader: Redis, stream: str, consumer: str, count: int, block_ms: int | None) -> list[Entry]:
+    """Up to `count` entries never delivered before; waits up to `block_ms` (None: not at all) for the first."""
+    answer: Any = await reader.xreadgroup(
+        GROUP, consumer, {stream: ">"}, count=count, block=None if block_ms is None else max(1, block_ms)
+    )
+    field = row_field(stream).encode()
+    return [
+        Entry(entry_id, _row_id(fields.get(field)), 1, tuple(part for pair in fields.items() for part in pair))
+        for entries in answer.values()
+        for entry_id, fields in entries
+    ]
+
+
+async def acknowledge(redis: Redis, stream: str, ids: Sequence[bytes]) -> None:
+    """XACK and XDEL in one MULTI: so XLEN is the backlog, and the oldest entry the oldest work."""
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.xack(stream, GROUP, *ids)
+        pipe.xdel(stream, *ids)
+        await pipe.execute()
+
+
+async def bury(redis: Redis, stream: str, entry: Entry, reason: str) -> None:
+    """An entry that no row explains: to the dead stream with its reason, and off its own, in one MULTI."""
+    fields = {_text(k): v for k, v in zip(entry.fields[::2], entry.fields[1::2], strict=True)}
+    record = {**fields, "reason": reason, "stream": stream, "entry": _text(entry.id), "deliveries": entry.deliveries}
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.xadd(DEAD, record, maxlen=DEAD_MAX, approximate=True)
+        pipe.xack(stream, GROUP, entry.id)
+        pipe.xdel(stream, entry.id)
+        await pipe.execute()
+
+
+async def put_back(redis: Redis, stream: str, consumer: str, entries: Iterable[tuple[bytes, float, int]]) -> None:
+    """Leave entries pending: (id, idle time in s, delivery count). Each is reclaimed once its idle time passes the window."""
+    args = [part for entry_id, idle_s, count in entries for part in (entry_id, max(0, round(idle_s * 1000)), count)]
+    for start in range(0, len(args), 3 * SCRIPT_MAX):
+        await SET_IDLE(redis, [stream], [GROUP, consumer, *args[start : start + 3 * SCRIPT_MAX]])
+
+
+async def reclaim(redis: Redis, stream: str, consumer: str, min_idle_s: float, cursor: bytes, count: int) -> Reclaimed:
+    """One step of XAUTOCLAIM, with delivery counts. It scans ten times `count` and may find nothing with a cursor left."""
+    args = [GROUP, consumer, round(min_idle_s * 1000), cursor, min(count, SCRIPT_MAX)]
+    next_cursor, found, lost, time_us, last_id = await RECLAIM(redis, [stream], args)
+    field = row_field(stream).encode()
+    entries = [
+        Entry(entry_id, _row_id(dict(zip(fields[::2], fields[1::2], strict=True)).get(field)), deliveries, tuple(fields))
+        for entry_id, fields, deliveries in found
+    ]
+    return Reclaimed(next_cursor, entries, lost, time_us, last_id)
+
+
+async def head(redis: Redis, stream: str) -> Head:
+    """The watermark's entry; removes up to 500 entries that the group forgot (neither pending nor unread)."""
+    entry_id, published_at, forgotten = await WATERMARK(redis, [stream], [GROUP, SCRIPT_MAX])
+    return Head(entry_id or None, _instant(published_at), forgotten)
+
+
+def no_group(error: Exception) -> bool:
+    """Is this the answer for a stream or group that is gone (FLUSHALL, DEL, failover)?"""
+    return isinstance(error, ResponseError) and ("NOGROUP" in str(error) or "no such key" in str(error))
+
+
+def _row_id(value: bytes | None) -> int | None:
+    digits = value or b""
+    return int(digits) if digits.isdigit() and len(digits) <= 18 else None
+
+
+def _instant(value: bytes | None) -> datetime | None:
+    try:
+        instant = datetime.fromisoformat(_text(value)) if value else None
+    except ValueError:
+        return None
+    return instant if instant is not None and instant.tzinfo is not None else None
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
