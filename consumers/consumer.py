@@ -1,0 +1,215 @@
+"""The loop on one stream and group: reclaim, read, hand over, settle, drain. Handlers never see the group.
+
+Two batches may be in hand, one in PostgreSQL while the next is read; never more entries than can be started at once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from redis.exceptions import RedisError
+
+from app import streams
+from app.batches import Batches
+from app.resources import Resources
+from app.streams import Entry
+from consumers.database import Database
+from consumers.reclaim import Reclaimer, split_alone
+from consumers.settle import Back, Bury, Leave, Settle, Verdict, settle_on_stream
+
+log = structlog.get_logger()
+
+LANES = 2
+BATCH_MAX = 500
+BLOCK_MAX_S = 0.5
+AGAIN_AFTER_S = 0.25  # pause after Redis failed
+
+
+class Handler(Protocol):
+    """Handles a batch of entries of one stream: every entry gets one verdict, now or after the call has returned.
+
+    Row ids within a batch, and among all entries in hand, differ.
+    """
+
+    async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None: ...
+
+    async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
+        """Entries delivered too often: end their rows, then settle."""
+        ...
+
+
+@dataclass(slots=True)
+class InHand:
+    """The entries that were read and are not settled, by entry id and by row id."""
+
+    slots: int
+    entries: dict[bytes, Entry] = field(default_factory=dict)
+    rows: set[int] = field(default_factory=set)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def free(self) -> int:
+        return self.slots - len(self.entries)
+
+    def add(self, entry: Entry) -> bool:
+        """False where another entry of the same row is in hand."""
+        if entry.row_id in self.rows:
+            return False
+        self.entries[entry.id] = entry
+        if entry.row_id is not None:
+            self.rows.add(entry.row_id)
+        return True
+
+    def drop(self, entry: Entry) -> None:
+        if self.entries.pop(entry.id, None) is not None and entry.row_id is not None:
+            self.rows.discard(entry.row_id)
+        self.changed.set()
+
+    async def until(self, most: int) -> None:
+        """Returns once at most `most` entries are in hand."""
+        while len(self.entries) > most:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Consumer:
+    """One consumer of one stream."""
+
+    def __init__(
+        self, resources: Resources, database: Database, stream: str, name: str, handler: Handler, slots: int
+    ) -> None:  # fmt: skip
+        settings = resources.settings
+        self.stream, self.name, self.handler = stream, name, handler
+        self.in_hand = InHand(slots)
+        self._resources, self._database = resources, database
+        self._reclaim_after_s, self._max_deliveries = settings.reclaim_after_s, settings.max_deliveries
+        self._reclaimer = Reclaimer(
+            resources.redis, stream, name, settings.reclaim_after_s, circle_every_s=min(1.0, settings.reclaim_after_s / 4)
+        )
+        self._lanes = asyncio.Semaphore(LANES)
+        self._settling: Batches[tuple[Entry, Verdict]] = Batches(self._settle_batch)
+        self._batches: set[asyncio.Task[None]] = set()
+        self._found_due = False
+        self._failing = False
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Consumes until `stopping` is set, then finishes what is in hand."""
+        async with asyncio.TaskGroup() as duty:
+            settling = duty.create_task(self._settling.run(), name=f"settle {self.stream}")
+            with suppress(RedisError, OSError, TimeoutError):  # away: the first turn says so
+                await streams.create_group(self._resources.redis, self.stream)
+            while not stopping.is_set():
+                await self._guarded_turn()
+            await self.settled()
+            settling.cancel()
+
+    async def settled(self) -> None:
+        """Returns once nothing is in hand, and Redis was told."""
+        await self.in_hand.until(0)
+        await self._settling.idle()
+
+    async def _guarded_turn(self) -> None:
+        """A turn; what goes wrong with Redis is said once, and tried again."""
+        try:
+            await self.turn()
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._mend(error)
+        else:
+            if self._failing:
+                log.info("Redis is back", stream=self.stream)
+            self._failing = False
+
+    async def _mend(self, error: Exception) -> None:
+        if streams.no_group(error):
+            log.warning("the group is missing: made at 0", stream=self.stream)
+            with suppress(RedisError, OSError, TimeoutError):
+                await streams.create_group(self._resources.redis, self.stream)
+                return
+        elif not self._failing:
+            self._failing = True
+            log.warning("Redis failed: trying again", stream=self.stream, error=str(error) or type(error).__name__)
+        await asyncio.sleep(AGAIN_AFTER_S)
+
+    async def turn(self) -> None:
+        """One turn: wait for PostgreSQL, a free slot and a lane; take what is due or what is new; hand it over."""
+        await self._database.here()
+        await self.in_hand.until(self.in_hand.slots - 1)
+        async with self._lanes:
+            entries = await self._next(min(self.in_hand.free(), BATCH_MAX))
+        if entries:
+            await self._lanes.acquire()  # at once: only this loop takes lanes
+            self._start(entries)
+
+    async def _next(self, free: int) -> list[Entry]:
+        """What is due; in the turn after such a find what is new, so that neither starves the other."""
+        found_due = self._found_due
+        due = [] if found_due else await self._due(free)
+        self._found_due = bool(due)
+        if due:
+            return due
+        block_ms = None if found_due else round(1000 * min(BLOCK_MAX_S, self._reclaimer.due_in_s()))
+        new = await streams.read(self._resources.reader, self.stream, self.name, free, block_ms)
+        return [e for e in new if self._admit(e)]
+
+    async def _due(self, most: int) -> list[Entry]:
+        """Entries to take back. One that ended in silence too often is handled here, and alone."""
+        taken = [e for e in await self._reclaimer.take(most) if e.id not in self.in_hand.entries]
+        suspect, others = split_alone(taken)
+        if suspect is None:
+            return [e for e in taken if self._admit(e)]
+        if others:
+            await self._reclaimer.put_back(others)
+        await self._handle_alone(suspect)
+        return []
+
+    async def _handle_alone(self, entry: Entry) -> None:
+        await self.in_hand.until(0)
+        if not self._admit(entry):
+            return
+        log.warning("entry ended in silence before: handled alone", stream=self.stream, entry=entry.id.decode(), deliveries=entry.deliveries)
+        await self._hand_over([entry])
+        await self.in_hand.until(0)
+
+    def _admit(self, entry: Entry) -> bool:
+        """Into the hand; a second entry of a row in hand waits until that one is surely settled."""
+        if self.in_hand.add(entry):
+            return True
+        self._settling.add((entry, Back(self._reclaim_after_s / 2)))
+        return False
+
+    def _start(self, entries: list[Entry]) -> None:
+        task = asyncio.create_task(self._hand_over(entries), name=f"batch {self.stream}")
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+        task.add_done_callback(lambda _: self._lanes.release())
+
+    async def _hand_over(self, entries: list[Entry]) -> None:
+        """The handler's batch; whatever it raises, its entries are not lost: they stay pending."""
+        readable = [e for e in entries if e.row_id is not None]
+        for entry in entries:
+            if entry.row_id is None:
+                self._settle(entry, Bury(f"the entry has no readable field {streams.row_field(self.stream)!r}"))
+        alive = [e for e in readable if e.deliveries <= self._max_deliveries]
+        dead = [e for e in readable if e.deliveries > self._max_deliveries]
+        try:
+            if dead:
+                await self.handler.dead(dead, self._settle)
+            if alive:
+                await self.handler(alive, self._settle)
+        except Exception:
+            log.exception("handler failed: its entries stay pending", stream=self.stream, entries=len(entries))
+            for entry in entries:
+                self._settle(entry, Leave())
+
+    def _settle(self, entry: Entry, verdict: Verdict) -> None:
+        if entry.id in self.in_hand.entries:
+            self._settling.add((entry, verdict))
+
+    async def _settle_batch(self, batch: list[tuple[Entry, Verdict]]) -> None:
+        await settle_on_stream(self._resources.redis, self.stream, self.name, self._reclaim_after_s, batch)
+        for entry, verdict in batch:
+            self.in_hand.drop(entry)
+            if isinstance(verdict, Back):
+                self._reclaimer.expect(verdict.in_s)

@@ -1,0 +1,48 @@
+"""PostgreSQL may go away: calls are repeated while the process lives, and nothing more is read until it is back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from app.store.batch import AWAY
+
+log = structlog.get_logger()
+Answer = TypeVar("Answer")
+
+REPEAT_AFTER_S = 0.25
+
+
+class Database:
+    """Whether PostgreSQL answers, as the process' own calls see it."""
+
+    def __init__(self) -> None:
+        self._here = asyncio.Event()
+        self._here.set()
+
+    async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer of `call`, repeated while PostgreSQL is away. A lost answer may mean that the call took effect."""
+        while True:
+            try:
+                answer = await call()
+            except AWAY as error:
+                self._gone(error)
+                await asyncio.sleep(REPEAT_AFTER_S)
+            else:
+                self._back()
+                return answer
+
+    async def here(self) -> None:
+        """Returns once the last call was answered."""
+        await self._here.wait()
+
+    def _gone(self, error: BaseException) -> None:
+        if self._here.is_set():
+            log.warning("PostgreSQL is away: holding what is in hand", error=str(error) or type(error).__name__)
+        self._here.clear()
+
+    def _back(self) -> None:
+        if not self._here.is_set():
+            log.info("PostgreSQL is back")
+        self._here.set()

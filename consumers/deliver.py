@@ -1,0 +1,212 @@
+"""Third step: claim notifications of one channel, call the provider, record how it ended; consumers/retry.py says where they go.
+
+The claim is committed before the provider is called, and the outcome before the entry is acknowledged. Ends are recorded in batches:
+those that come in while a batch is being written share the next.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from app.batches import Batches
+from app.domain import Channel, CrashPolicy, Outcome, Status
+from app.resources import Resources
+from app.store.notifications import GO, WAIT, Claim, ClaimVerdict, Ending, Finish, claim, finish, release
+from app.store.owed import DeadVerdict, end_dead_notifications
+from app.streams import Entry
+from consumers.database import Database
+from consumers.providers import Message, Provider, Rejected, Unavailable
+from consumers.retry import Move, Result, next_move
+from consumers.settle import Acknowledge, Back, Bury, Leave, Settle, Verdict
+
+log = structlog.get_logger()
+
+# Goes on while the machine is suspended, as a lease in PostgreSQL does.
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+DEAD_LETTER = "delivered {} times, and each time the consumer was gone before it was handled"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claim in hand: `claimed_s` is the own clock before the claim was sent, so the lease ends no sooner than it says."""
+
+    entry: Entry
+    claim: Claim
+    claimed_s: float
+    settle: Settle
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt and what it came to; None: released, nothing was sent."""
+
+    attempt: Attempt
+    result: Result | None
+
+
+class Deliver:
+    """The handler of one channel's stream."""
+
+    def __init__(self, resources: Resources, database: Database, channel: Channel, provider: Provider, consumer: str) -> None:
+        self._pool, self._settings = resources.pool, resources.settings
+        self._policy = self._settings.channel_policy(channel)
+        self._database, self._channel, self._provider, self._consumer = database, channel, provider, consumer
+        self._chance = random.Random(f"{self._settings.simulated_seed}:{channel}")
+        self._ended: Batches[Ended] = Batches(self._record)
+        self._sends: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Records ends for ever; the batch under way is safe to cancel once nothing is in hand."""
+        await self._ended.run()
+
+    async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
+        """Claims the batch and starts its sends; returns before they end."""
+        by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
+        attempts = await self._claim(by_row, settle)
+        for attempt in attempts:
+            verdict = attempt.claim.verdict
+            if verdict in GO:
+                self._start(attempt)
+            else:
+                settle(attempt.entry, after_claim(attempt.claim, self._settings.reclaim_after_s))
+                if verdict not in (ClaimVerdict.FINAL, ClaimVerdict.LATER, ClaimVerdict.PARKED):
+                    log.info("notification not claimed", **self._ids(attempt.claim), verdict=verdict)
+        for row_id in by_row.keys() - {a.claim.id for a in attempts}:
+            settle(by_row[row_id], Bury(f"there is no notification {row_id}"))
+
+    async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
+        for entry in entries:
+            row_id, error = entry.row_id or 0, DEAD_LETTER.format(entry.deliveries - 1)
+            ended = await self._database.patiently(lambda: end_dead_notifications(self._pool, [row_id], error))  # noqa: B023
+            verdict = ended.get(row_id)
+            log.error("dead letter", notification_id=row_id, channel=self._channel, deliveries=entry.deliveries, verdict=verdict)
+            settle(entry, after_dead(verdict, f"there is no notification {row_id}"))
+
+    async def _claim(self, by_row: dict[int, Entry], settle: Settle) -> list[Attempt]:
+        """A claim whose answer was lost is asked again, and RESUMED: its lease counts from the first time."""
+        asked: list[float] = []
+
+        async def ask() -> list[Claim]:
+            asked.append(time.clock_gettime(CLOCK))
+            return await claim(
+                self._pool,
+                list(by_row),
+                self._consumer,
+                lease_s=self._settings.lease_s,
+                at_most_once=self._policy.crash_policy is CrashPolicy.AT_MOST_ONCE,
+                max_tries=self._policy.max_tries,
+                calm_s=self._settings.calm_s,
+            )
+
+        claims = await self._database.patiently(ask)
+        return [
+            Attempt(by_row[c.id], c, asked[0] if c.verdict is ClaimVerdict.RESUMED else asked[-1], settle) for c in claims
+        ]  # fmt: skip
+
+    def _start(self, attempt: Attempt) -> None:
+        task = asyncio.create_task(self._send(attempt))
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+
+    async def _send(self, attempt: Attempt) -> None:
+        limit_s = self._settings.provider_limit_s
+        fresh = time.clock_gettime(CLOCK) - attempt.claimed_s + limit_s <= self._settings.lease_s
+        result = await call_provider(self._provider, message_of(attempt.claim, self._channel), limit_s) if fresh else None
+        self._ended.add(Ended(attempt, result))
+
+    async def _record(self, batch: list[Ended]) -> None:
+        sent = [(ended.attempt, ended.result) for ended in batch if ended.result is not None]
+        if sent:
+            await self._finish(sent)
+        unsent = [ended.attempt for ended in batch if ended.result is None]
+        if unsent:
+            await self._release(unsent)
+
+    async def _finish(self, batch: list[tuple[Attempt, Result]]) -> None:
+        moves = [self._move(attempt, result) for attempt, result in batch]
+        endings = [self._ending(attempt, result, move) for (attempt, result), move in zip(batch, moves, strict=True)]
+        finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._pool, endings))}
+        for (attempt, result), move in zip(batch, moves, strict=True):
+            self._log_end(attempt, result, move, finished.get(attempt.claim.id))
+            attempt.settle(attempt.entry, after_finish(finished.get(attempt.claim.id), attempt.claim.attempt))
+
+    async def _release(self, batch: list[Attempt]) -> None:
+        pairs = [(a.claim.id, a.claim.attempt) for a in batch]
+        released = await self._database.patiently(lambda: release(self._pool, pairs))
+        for attempt in batch:
+            log.warning("released unsent: the lease was no longer fresh", **self._ids(attempt.claim), attempt=attempt.claim.attempt)
+            attempt.settle(attempt.entry, Back(0) if attempt.claim.id in released else Leave())
+
+    def _move(self, attempt: Attempt, result: Result) -> Move:
+        jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)
+        return next_move(result, attempt.claim.tries, self._policy, jitter, self._settings.reclaim_after_s)
+
+    def _ending(self, attempt: Attempt, result: Result, move: Move) -> Ending:
+        return Ending(
+            attempt.claim.id, attempt.claim.attempt, result.outcome, self._provider.name, result.error, result.receipt,
+            move.status, move.reason, move.wait_s, move.park,
+        )  # fmt: skip
+
+    def _log_end(self, attempt: Attempt, result: Result, move: Move, finished: Finish | None) -> None:
+        level = log.debug if move.status is Status.SENT else log.info if move.status is Status.PENDING else log.warning
+        level(
+            f"notification {result.outcome}",
+            **self._ids(attempt.claim),
+            attempt=attempt.claim.attempt,
+            status=move.status,
+            error=result.error,
+            wait_s=None if move.wait_s is None else round(move.wait_s, 1),
+            recorded=finished is not None and finished.recorded,
+        )
+
+    def _ids(self, c: Claim) -> dict[str, object]:
+        return {"notification_id": c.id, "channel": self._channel.value}
+
+
+def message_of(c: Claim, channel: Channel) -> Message:
+    """What the provider gets; the idempotency key is the same for all attempts until the notification is replayed."""
+    key = f"{c.id}-{c.replays}"
+    return Message(key, channel, c.user_id, c.address, c.event_id, c.event_type, c.payload_json, c.attempt)
+
+
+async def call_provider(provider: Provider, message: Message, limit_s: float) -> Result:
+    """One call, never longer than `limit_s`. Only an explicit refusal is a refusal: all else that goes wrong is unknown."""
+    try:
+        async with asyncio.timeout(limit_s):
+            receipt = await provider.send(message)
+    except Rejected as error:
+        return Result(Outcome.REJECTED, str(error))
+    except Unavailable as error:
+        return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=error.retry_after_s)
+    except TimeoutError:
+        return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit_s:g} s")
+    except Exception as error:
+        return Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
+    return Result(Outcome.SENT, receipt=receipt.id)
+
+
+def after_claim(c: Claim, reclaim_after_s: float) -> Verdict:
+    """The entry of a notification that was not claimed."""
+    return Back(min(max(c.back_in_s, 0.0), reclaim_after_s)) if c.verdict in WAIT else Acknowledge()
+
+
+def after_finish(f: Finish | None, attempt: int) -> Verdict:
+    """The entry of an attempt that ended, from what the row says now. None: PostgreSQL refused the record."""
+    if f is None:
+        return Leave()
+    if f.status.final or (f.status is Status.PENDING and f.parked):
+        return Acknowledge()
+    if f.status is Status.PENDING and f.attempt == attempt:
+        return Back(max(0.0, f.due_in_s))
+    return Leave()
+
+
+def after_dead(verdict: DeadVerdict | None, reason: str) -> Verdict:
+    """The entry of a dead letter. None: no row explains it."""
+    if verdict is None:
+        return Bury(reason)
+    return Leave() if verdict is DeadVerdict.BUSY else Acknowledge()

@@ -1,0 +1,46 @@
+"""Fourth step: an attempt has ended; where does its notification go? Pure: chance comes in as `jitter`."""
+
+from dataclasses import dataclass
+
+from app.domain import CrashPolicy, Outcome, Reason, Status
+from app.settings import ChannelPolicy
+
+RETRY_AFTER_MAX_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one call to a provider came to. `retry_after_s`: the provider asks for at least this wait."""
+
+    outcome: Outcome
+    error: str | None = None
+    receipt: str | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The notification's next status; for PENDING the wait, and whether it is parked (the relay publishes it when due)."""
+
+    status: Status
+    reason: Reason | None = None
+    wait_s: float | None = None
+    park: bool = False
+
+
+def next_move(result: Result, tries: int, policy: ChannelPolicy, jitter: float, reclaim_after_s: float) -> Move:
+    """`tries` counts this one; `jitter` is a factor around 1. Waits of the reclaim window or more are parked."""
+    if result.outcome is Outcome.SENT:
+        return Move(Status.SENT)
+    if result.outcome is Outcome.REJECTED:
+        return Move(Status.FAILED, Reason.REJECTED)
+    if result.outcome is Outcome.UNKNOWN and policy.crash_policy is CrashPolicy.AT_MOST_ONCE:
+        return Move(Status.UNKNOWN, Reason.NO_ANSWER)
+    if tries >= policy.max_tries:
+        return Move(Status.FAILED, Reason.OUT_OF_TRIES)
+    wait_s = _wait_s(policy.waits_s[tries] * jitter, result.retry_after_s)
+    return Move(Status.PENDING, wait_s=wait_s, park=wait_s >= reclaim_after_s)
+
+
+def _wait_s(scheduled_s: float, retry_after_s: float | None) -> float:
+    return max(scheduled_s, min(retry_after_s or 0.0, RETRY_AFTER_MAX_S))

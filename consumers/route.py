@@ -1,0 +1,120 @@
+"""Second step: decide which channels an event takes. Reads the users' preferences, asks the rate limit, commits one notification per
+channel, and puts each on its channel's stream; consumers/deliver.py takes it from there.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+from redis.exceptions import RedisError
+
+from app import streams
+from app.domain import Channel, Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
+from app.resources import Resources
+from app.store.owed import end_dead_events
+from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
+from app.streams import Entry
+from consumers.database import Database
+from consumers.deliver import DEAD_LETTER, after_dead
+from consumers.rate_limit import charge
+from consumers.settle import Acknowledge, Back, Bury, Settle, Verdict
+
+log = structlog.get_logger()
+
+AGAIN_AFTER_S = 0.25  # pause after Redis failed
+
+
+class Route:
+    """The handler of the events stream."""
+
+    def __init__(self, resources: Resources, database: Database) -> None:
+        self._resources, self._database = resources, database
+        self._settings, self._pool = resources.settings, resources.pool
+
+    async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
+        by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
+        rows = await self._database.patiently(lambda: read_events(self._pool, list(by_row)))
+        routings = [first_decision(row) for row in rows if row.verdict in (EventVerdict.GO, EventVerdict.EXPIRED)]
+        routings, waits_s = await self._limit(routings)
+        await self._commit_and_publish(routings)
+        if waits_s:
+            await self._database.patiently(lambda: defer_events(self._pool, waits_s))
+        for row in rows:
+            settle(by_row[row.id], after_route(row, self._settings.reclaim_after_s))
+        for row_id in by_row.keys() - {row.id for row in rows}:
+            settle(by_row[row_id], Bury(f"there is no event {row_id}"))
+
+    async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
+        for entry in entries:
+            row_id, error = entry.row_id or 0, DEAD_LETTER.format(entry.deliveries - 1)
+            ended = await self._database.patiently(lambda: end_dead_events(self._pool, [row_id], error))  # noqa: B023
+            log.error("dead letter", event_pk=row_id, deliveries=entry.deliveries, verdict=ended.get(row_id))
+            settle(entry, after_dead(ended.get(row_id), f"there is no event {row_id}"))
+
+    async def _limit(self, routings: list[Routing]) -> tuple[list[Routing], list[tuple[int, float]]]:
+        """The routings after the rate limit, and the events (id, wait in s) that wait for their reserved time."""
+        asking = [r for r in routings if r.used()]
+        answers = await self._charge([(r.event.id, r.event.user_id) for r in asking])
+        wait_s = {r.event.id: answer for r, answer in zip(asking, answers, strict=True)}
+        limited = [r if wait_s.get(r.event.id, 0.0) >= 0 else refused(r, self._settings.rate_limit_per_user) for r in routings]
+        deferred = [(event, wait) for event, wait in wait_s.items() if wait > 0]
+        return [r for r in limited if wait_s.get(r.event.id, 0.0) <= 0], deferred
+
+    async def _charge(self, events: list[tuple[int, str]]) -> list[float]:
+        """Repeated while Redis is away: the bucket remembers what it charged."""
+        while True:
+            try:
+                return await charge(self._resources.redis, self._settings, events) if events else []
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("rate limit not asked: Redis is away", events=len(events), error=str(error) or type(error).__name__)
+                await asyncio.sleep(AGAIN_AFTER_S)
+
+    async def _commit_and_publish(self, routings: list[Routing]) -> None:
+        """A publication that Redis did not take, or that would come late, is left to the relay."""
+        asked: list[float] = []
+
+        async def commit() -> list[Added]:
+            asked.append(time.monotonic())
+            return await route_events(self._pool, routings)
+
+        added = await self._database.patiently(commit) if routings else []
+        for channel, rows in outgoing(added, [r.event for r in routings]).items():
+            if time.monotonic() - asked[-1] > self._settings.publish_within_s:
+                break
+            try:
+                await streams.publish(self._resources.redis, streams.channel_stream(channel), rows)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("notifications left to the relay", channel=channel, rows=len(rows), error=str(error) or type(error).__name__)
+        for r in routings:
+            log.debug("event routed", event_id=r.event.event_id, user_id=r.event.user_id, channels=r.used(), reason=r.reason)
+
+
+def first_decision(row: EventRow) -> Routing:
+    """What becomes of an event before the rate limit is asked."""
+    if row.verdict is EventVerdict.EXPIRED:
+        return Routing(row, {}, EventStatus.FAILED, Reason.EXPIRED, "not routed before it expired")
+    return Routing(row, decide_channels(row.channels, row.preference))
+
+
+def refused(routing: Routing, per_window: int) -> Routing:
+    """Over the limit: each channel that would have been used gets a FAILED notification, so that the history shows it."""
+    decisions = {c: Decision(d.use, DecisionReason.RATE_LIMITED if d.use else d.reason) for c, d in routing.decisions.items()}
+    error = f"rate limit: more than {per_window} events for this user in the time allowed"
+    return Routing(routing.event, decisions, EventStatus.ROUTED, Reason.RATE_LIMITED, error)
+
+
+def outgoing(added: list[Added], events: list[EventRow]) -> dict[Channel, list[Outgoing]]:
+    """The entries to publish, per channel."""
+    by_id = {event.id: event for event in events}
+    rows: dict[Channel, list[Outgoing]] = defaultdict(list)
+    for a in added:
+        event = by_id[a.event_pk]
+        rows[a.channel].append(Outgoing(a.id, event.event_id, event.user_id, event.type, a.published_at))
+    return rows
+
+
+def after_route(row: EventRow, reclaim_after_s: float) -> Verdict:
+    """The entry of an event once the batch is committed."""
+    return Back(min(max(row.due_in_s, 0.0), reclaim_after_s)) if row.verdict is EventVerdict.LATER else Acknowledge()

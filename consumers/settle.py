@@ -1,0 +1,61 @@
+"""What becomes of an entry once it was handled, and the one place where entries are acknowledged or put back, in batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app import streams
+from app.streams import Entry
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Its work is committed, or there is none: off the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """Not now: stays pending, and is reclaimed in `in_s` seconds. It was handled, so its delivery count starts anew."""
+
+    in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nothing is known, or another consumer owns it: stays pending as it is; reclaim finds it after a whole window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """No row explains it: to the dead stream, with the reason."""
+
+    reason: str
+
+
+Verdict: TypeAlias = Acknowledge | Back | Leave | Bury
+Settle: TypeAlias = Callable[[Entry, Verdict], None]
+
+
+async def settle_on_stream(redis: Redis, stream: str, consumer: str, reclaim_after_s: float, batch: list[tuple[Entry, Verdict]]) -> None:
+    """Acknowledge, put back and bury a batch. Raises nothing: what Redis did not do, reclaim and the claims repair."""
+    done = [entry.id for entry, verdict in batch if isinstance(verdict, Acknowledge)]
+    waits = [
+        (entry.id, max(0.0, reclaim_after_s - verdict.in_s), 0) for entry, verdict in batch if isinstance(verdict, Back)
+    ]  # fmt: skip
+    try:
+        if done:
+            await streams.acknowledge(redis, stream, done)
+        if waits:
+            await streams.put_back(redis, stream, consumer, waits)
+        for entry, verdict in batch:
+            if isinstance(verdict, Bury):
+                log.error("dead letter: no row explains the entry", stream=stream, entry=entry.id.decode(), reason=verdict.reason)
+                await streams.bury(redis, stream, entry, verdict.reason)
+    except (RedisError, OSError, TimeoutError) as error:
+        log.warning("entries not settled", stream=stream, entries=len(batch), error=str(error) or type(error).__name__)

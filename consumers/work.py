@@ -1,0 +1,84 @@
+"""The duties of one consumer process, and its end: the first SIGTERM drains, the second, or the end of the time allowed, cuts."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterable
+
+import structlog
+
+from app.domain import Channel
+from app.resources import Resources, open_resources
+from app.settings import Settings
+from app.streams import EVENTS, channel_stream
+from consumers.consumer import BATCH_MAX, LANES, Consumer
+from consumers.database import Database
+from consumers.deliver import Deliver
+from consumers.providers import Provider
+from consumers.providers.simulated import Simulated
+from consumers.relay import Relay
+from consumers.route import Route
+
+log = structlog.get_logger()
+
+
+def consumer_name() -> str:
+    """New at every start: a name that is used again would hide the work its former owner left pending."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def provider_for(settings: Settings, channel: Channel) -> Provider:
+    policy = settings.channel_policy(channel)
+    return Simulated(policy.simulated_latency_ms, policy.simulated_failure_rate, settings.simulated_seed)
+
+
+async def work(resources: Resources, channels: Iterable[Channel], stopping: asyncio.Event) -> None:
+    """All duties, until `stopping` is set and what is in hand is done. A duty that fails ends all, and this raises."""
+    settings, name, database = resources.settings, consumer_name(), Database()
+    delivers = {c: Deliver(resources, database, c, provider_for(settings, c), name) for c in channels}
+    consumers = [
+        Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX),
+        *(
+            Consumer(resources, database, channel_stream(c), name, deliver, settings.channel_policy(c).concurrency)
+            for c, deliver in delivers.items()
+        ),
+    ]
+    log.info("consuming", consumer=name, streams=[consumer.stream for consumer in consumers])
+    async with asyncio.TaskGroup() as recording:
+        recorders = [recording.create_task(deliver.run(), name=f"record {c}") for c, deliver in delivers.items()]
+        async with asyncio.TaskGroup() as duties:
+            for consumer in consumers:
+                duties.create_task(consumer.run(stopping), name=f"consume {consumer.stream}")
+            duties.create_task(Relay(resources, database).run(stopping), name="relay")
+        for recorder in recorders:
+            recorder.cancel()
+    log.info("drained", consumer=name)
+
+
+async def run(settings: Settings, channels: Iterable[Channel]) -> bool:
+    """One consumer process from start to end. False: the time to drain was over before all in hand was recorded."""
+    stopping = asyncio.Event()
+    async with open_resources(settings, "consumers") as resources:
+        working = asyncio.ensure_future(work(resources, channels, stopping))
+        _on_signals(working, stopping, settings.provider_limit_s + settings.margin_s)
+        try:
+            await working
+        except asyncio.CancelledError:
+            log.warning("not drained: what was in mid-send is judged by the crash rule once its lease is over")
+            return False
+    return True
+
+
+def _on_signals(working: "asyncio.Future[None]", stopping: asyncio.Event, drain_s: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            working.cancel()
+        stopping.set()
+        loop.call_later(drain_s, working.cancel)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
