@@ -20,6 +20,7 @@ create table if not exists event (
     reason       text,                              -- why FAILED or CANCELLED, for machines
     error        text,                              -- the same as a sentence
     decisions    jsonb,                             -- per channel: used or not, and why; written when routed
+    send_at      timestamptz,                       -- not before this, where the client asked for it
     due_at       timestamptz not null default now(),
     published_at timestamptz default now(),
     expires_at   timestamptz,

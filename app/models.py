@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Column, Computed, DateTime, Identity, LargeBinary, Text
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Computed, DateTime, Identity, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -20,8 +20,8 @@ def _text(**column: Any) -> Any:
     return Field(default=None, sa_type=Text, **column)
 
 
-def _computed() -> Any:
-    return {"sa_column_args": (Computed("", persisted=True),)}
+def _computed(sa_type: Any) -> Any:
+    return Field(default=None, sa_type=sa_type, sa_column_args=(Computed("", persisted=True),))
 
 
 class Event(SQLModel, table=True):
@@ -38,13 +38,14 @@ class Event(SQLModel, table=True):
     reason: str | None = _text()
     error: str | None = _text()
     decisions: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    send_at: datetime | None = _instant()
     due_at: datetime = _instant()
     published_at: datetime | None = _instant()
     expires_at: datetime | None = _instant()
     created_at: datetime = _instant()
     updated_at: datetime = _instant()
-    done: bool | None = Field(default=None, **_computed())
-    final_status: str | None = _text(**_computed())
+    done: bool | None = _computed(Boolean)
+    final_status: str | None = _computed(Text)
 
 
 class Notification(SQLModel, table=True):
@@ -68,8 +69,8 @@ class Notification(SQLModel, table=True):
     expires_at: datetime | None = _instant()
     created_at: datetime = _instant()
     updated_at: datetime = _instant()
-    done: bool | None = Field(default=None, **_computed())
-    final_status: str | None = _text(**_computed())
+    done: bool | None = _computed(Boolean)
+    final_status: str | None = _computed(Text)
 
 
 class Attempt(SQLModel, table=True):

@@ -1,0 +1,36 @@
+# `make run` is all it takes: a virtual environment, then everything in one terminal. Needs Python 3.11 or later, nothing else.
+PY := $(or $(PYTHON),python3)
+BIN := .venv/bin/python
+.DEFAULT_GOAL := run
+.PHONY: run test check clean lock
+
+run: .venv/.stamp
+	@$(BIN) -m app dev
+
+test: .venv/.stamp
+	$(BIN) -m pytest $(ARGS)
+
+check: .venv/.stamp
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+	$(BIN) -m mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv .tidings .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: .venv/.stamp
+	$(BIN) -m uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements-dev.txt
+
+.venv/.stamp: requirements-dev.txt pyproject.toml
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Tidings needs Python 3.11 or later; $(PY) is not. Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN) || $(PY) -m venv .venv || \
+	  { rm -rf .venv; echo "$(PY) cannot make a virtual environment: install python3-venv" >&2; exit 1; }
+	@echo "installing what requirements-dev.txt names into .venv"
+	@{ $(BIN) -m pip install -q --disable-pip-version-check uv && \
+	  $(BIN) -m uv pip install -q --python $(BIN) --require-hashes -r requirements-dev.txt; } || \
+	  $(BIN) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

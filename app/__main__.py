@@ -1,0 +1,5 @@
+"""`python -m app` is `tidings`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,232 @@
+"""The command line. Every command ends with exit status 0, or with 1 and one line that says what to do.
+
+Commands import what they need themselves: `tidings --help` must not wait for a database driver.
+"""
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+# Errors whose message is one line for the user.
+PLAIN_ERRORS = (
+    ("app.settings", "SettingsError"),
+    ("app.resources", "Unreachable"),
+    ("app.schema", "SchemaError"),
+    ("app.local", "LocalError"),
+    ("app.folder", "FolderError"),
+    ("app.supervise", "GaveUp"),
+    ("app.dev", "DevError"),
+    ("app.send", "SendError"),
+    ("app.redis_cli", "RedisCommandError"),
+)
+
+cli = typer.Typer(
+    name="tidings",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+)
+schema_cli = typer.Typer(
+    help="The tables in PostgreSQL.\n\nExample: tidings schema apply", rich_markup_mode=None, no_args_is_help=False
+)
+cli.add_typer(schema_cli, name="schema")
+
+PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def main() -> NoReturn:
+    """Run the command of this process' arguments, and exit."""
+    try:
+        sys.exit(cli(prog_name="tidings", standalone_mode=False) or 0)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted")
+    except BrokenPipeError:  # `tidings ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        line = _one_line(error)
+        if line is None:
+            raise
+        _fail(line)
+
+
+@cli.callback()
+def tidings(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
+) -> None:
+    """Event-driven notifications on Redis Streams and PostgreSQL.
+
+    Settings come from the environment, .env, and what a running `tidings dev` wrote to .tidings/env.
+
+    Example: tidings dev
+    """
+    if version:
+        _print_version()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@cli.command()
+def dev() -> None:
+    """Run everything in one terminal.
+
+    The servers, the API, the consumers and the dashboard. Uses the servers that REDIS_URL and DATABASE_URL name, starts its own
+    where they do not. Ctrl-C stops all of it.
+
+    Example: tidings dev
+    """
+    from app import dev
+
+    dev.run()
+
+
+@cli.command()
+def api() -> None:
+    """Run the HTTP API.
+
+    Example: API_PORT=8001 tidings api
+    """
+    from app.api import server
+
+    server.main()
+
+
+@cli.command()
+def consumers(
+    channels: Annotated[str | None, typer.Option(help="Only these, separated by commas.", metavar="EMAIL,SMS,...")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="How many processes.", metavar="N")] = None,
+) -> None:
+    """Route events and deliver notifications.
+
+    Example: tidings consumers --channels EMAIL,SMS --processes 2
+    """
+    options = ["--channels", channels] if channels is not None else []
+    options += ["--processes", str(processes)] if processes is not None else []
+    _become("consumers", *options)
+
+
+@cli.command()
+def web() -> None:
+    """Run the dashboard.
+
+    Example: DASHBOARD_PORT=8000 tidings web
+    """
+    _become("web")
+
+
+@schema_cli.command()
+def apply() -> None:
+    """Bring the tables to schema.sql. May be run at any time, and again.
+
+    Example: tidings schema apply
+    """
+    import asyncio
+
+    from app import schema
+    from app.settings import load_settings
+
+    asyncio.run(schema.apply(load_settings().database_url))
+    print("the tables are as schema.sql says")
+
+
+@schema_cli.command()
+def check() -> None:
+    """Tell how the live tables differ from what the code expects.
+
+    Example: tidings schema check
+    """
+    import asyncio
+
+    from app import schema
+    from app.settings import load_settings
+
+    found = asyncio.run(schema.check_url(load_settings().database_url))
+    if found:
+        _fail("; ".join(found) + " (`tidings schema apply` adds what is missing)")
+    print("the tables are as the code expects")
+
+
+@cli.command()
+def send(
+    user: Annotated[str | None, typer.Option(help="Who is notified; a random user where not given.", metavar="ID")] = None,
+    event_type: Annotated[str, typer.Option("--type", help="The event's type.", metavar="TYPE")] = "ORDER_PLACED",
+    count: Annotated[int, typer.Option(min=1, help="How many events, each with a fresh id.", metavar="N")] = 1,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Events per second; one after the other where not given.", metavar="N")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Print what becomes of them, until all is final.")] = False,
+) -> None:
+    """Post sample events to the API.
+
+    Example: tidings send --user user_123 --count 3 --rate 10 --watch
+    """
+    import asyncio
+
+    from app import send
+    from app.settings import load_settings
+
+    asyncio.run(send.run(load_settings(), send.Order(user, event_type, count, rate, watch)))
+
+
+@cli.command(context_settings=PASS_ON)
+def redis(
+    arguments: Annotated[list[str] | None, typer.Argument(help="The command and its arguments; PING where not given.")] = None,
+) -> None:
+    """Send one command to Redis.
+
+    Goes to the Redis of REDIS_URL; prints the answer as redis-cli does.
+
+    Example: tidings redis XINFO GROUPS 'tidings:{0}:events'
+    """
+    from app import redis_cli
+    from app.settings import load_settings
+
+    redis_cli.run(load_settings().redis_url, arguments or ["PING"])
+
+
+@cli.command()
+def version() -> None:
+    """Print the version.
+
+    Example: tidings version
+    """
+    _print_version()
+
+
+def _print_version() -> None:
+    from importlib.metadata import version
+
+    print(f"tidings {version('tidings')}")
+
+
+def _become(package: str, *options: str) -> NoReturn:
+    """This process goes on as `python -m PACKAGE`: the parts are not imported here."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", package, *options])
+
+
+def _fail(line: str) -> NoReturn:
+    print(f"tidings: {line}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _one_line(error: Exception) -> str | None:
+    """What to tell the user of an error that is theirs or the world's; None where it is a mistake of ours, to be seen in full."""
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        return " ".join(error.format_message().split()).rstrip(".") + hint
+    if isinstance(error, OSError | UnicodeError) or _is_plain(error):
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
+
+
+def _is_plain(error: Exception) -> bool:
+    """Is it one whose message is made for the user? A class can only have been raised where its module is loaded."""
+    loaded = ((sys.modules.get(module), name) for module, name in PLAIN_ERRORS)
+    return any(module is not None and isinstance(error, getattr(module, name)) for module, name in loaded)
