@@ -1,0 +1,78 @@
+"""Is the process alive, are its servers there, and what is where: for orchestrators, and for a person who opens the address."""
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.addresses import dashboard_url
+from app.api.problem import NO_TABLES
+from app.api.wire import json_answer
+from app.resources import Resources
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+CHECK_WITHIN_S = 1.5
+OK = "ok"
+TABLES = "select 'event'::regclass, 'notification'::regclass, 'attempt'::regclass, 'preference'::regclass"
+
+
+def routes(resources: Resources) -> list[Route]:
+    return [
+        Route("/", partial(welcome, resources.settings), name="welcome"),
+        Route("/healthz", healthz, name="healthz"),
+        Route("/readyz", partial(readyz, resources), name="readyz"),
+    ]
+
+
+async def welcome(settings: Settings, _request: Request) -> Response:
+    """GET /: the addresses a person may look for."""
+    return json_answer(
+        {
+            "service": "Tidings: POST events, and their notifications are sent",
+            "events": "/api/events",
+            "event": "/api/events/{eventId}",
+            "notifications": "/api/notifications/{userId}",
+            "preferences": "/api/preferences/{userId}",
+            "health": "/healthz",
+            "readiness": "/readyz",
+            "dashboard": dashboard_url(settings),
+        }
+    )
+
+
+async def healthz(_request: Request) -> Response:
+    """GET /healthz: the process answers."""
+    return json_answer({"status": OK})
+
+
+async def readyz(resources: Resources, _request: Request) -> Response:
+    """GET /readyz: 503 where PostgreSQL is away; Redis away is degraded only, since the relay publishes later."""
+    postgresql, redis = await _checks(resources.pool.execute(TABLES), resources.redis.ping())
+    status = "unavailable" if postgresql != OK else "degraded" if redis != OK else OK
+    answer = {"status": status, "postgresql": postgresql, "redis": redis}
+    return json_answer(answer, status=200 if postgresql == OK else 503)
+
+
+async def _checks(*checks: Awaitable[object]) -> list[str]:
+    """What each comes to. One that is late is cancelled but not waited for: asyncpg's own cancelling may hang with its server."""
+    tasks = [asyncio.ensure_future(check) for check in checks]
+    await asyncio.wait(tasks, timeout=CHECK_WITHIN_S)
+    return [_result(task) for task in tasks]
+
+
+def _result(task: "asyncio.Future[object]") -> str:
+    if not task.done():
+        task.add_done_callback(lambda late: late.cancelled() or late.exception())
+        task.cancel()
+        return f"no answer within {CHECK_WITHIN_S:g} s"
+    error = task.exception()
+    if error is None:
+        return OK
+    log.warning("a server is not ready", error=str(error) or type(error).__name__)
+    return "the tables are missing: run `tidings schema apply`" if isinstance(error, NO_TABLES) else "away"
