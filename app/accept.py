@@ -1,7 +1,7 @@
 """First step: validated events are stored, committed, and put on the events stream; consumers/route.py takes them from there.
 
-Requests that arrive while a commit is under way share the next one. The answer waits for the XADD at most a second: where Redis is
-away the relay publishes later. Where PostgreSQL is away nothing was accepted.
+Requests that arrive while a commit is under way share the next one. The answer waits for the XADD at most a second: where Redis
+is away the relay publishes later. Where PostgreSQL is away nothing was accepted.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ from app.store.events import NewEvent, Stored, insert_events
 log = structlog.get_logger()
 
 WAIT_FOR_XADD_S = 1.0
-WAITING_MAX = 20_000  # requests in memory; more are refused rather than kept
+WAITING_MAX = 20_000  # requests in memory, and the length of their payloads; more are refused rather than kept
+WAITING_MAX_CHARS = 64 * 2**20
 
 
 class Accepted(StrEnum):
@@ -56,25 +57,30 @@ class Acceptor:
         self._resources = resources
         self._requests: Batches[_Request] = Batches(self._store)
         self._publishing: set[asyncio.Task[None]] = set()
+        self._waiting_chars = 0
 
     async def accept(self, event: Event) -> Accepted:
         """Committed in PostgreSQL on return, and on the stream where Redis answers in time. Raises NotAccepted."""
-        if self._requests.waiting >= WAITING_MAX:
-            raise NotAccepted("too many events are waiting for PostgreSQL")
-        request = _Request(prepare(event), asyncio.get_running_loop().create_future())
-        self._requests.add(request)
-        return await request.answer
+        new = prepare(event)
+        if self._waiting_chars + len(new.payload_json) > WAITING_MAX_CHARS or self._requests.waiting >= WAITING_MAX:
+            raise NotAccepted("too much is waiting for PostgreSQL")
+        request = _Request(new, asyncio.get_running_loop().create_future())
+        self._waiting_chars += len(new.payload_json)
+        try:
+            self._requests.add(request)
+            return await request.answer
+        finally:
+            self._waiting_chars -= len(new.payload_json)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Acceptor"]:
         """Works while inside; on leaving, what was accepted is still stored and published."""
-        task = asyncio.create_task(self._requests.run(), name="accept")
-        try:
+        async with asyncio.TaskGroup() as duty:  # if it fails, so does the body: the process ends rather than hangs
+            storing = duty.create_task(self._requests.run(), name="accept")
             yield self
             await self._requests.idle()
             await asyncio.gather(*self._publishing)
-        finally:
-            task.cancel()
+            storing.cancel()
 
     async def _store(self, requests: list[_Request]) -> None:
         first, repeats = split_repeats(requests)
@@ -104,14 +110,15 @@ class Acceptor:
 
     async def _publish(self, requests: list[_Request], stored: list[Stored], started: float) -> None:
         rows = [_outgoing(r.new.event, s) for r, s in zip(requests, stored, strict=True) if s.published_at is not None]
-        if rows and time.monotonic() - started <= self._resources.settings.publish_within_s:
-            try:
+        try:
+            if rows and time.monotonic() - started <= self._resources.settings.publish_within_s:
                 async with asyncio.timeout(min(WAIT_FOR_XADD_S, self._resources.settings.publish_within_s)):
                     await streams.publish(self._resources.redis, streams.EVENTS, rows)
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("events left to the relay: Redis is away", events=len(rows), error=str(error) or type(error).__name__)
-        for request, row in zip(requests, stored, strict=True):
-            _answer(request, judge(request.new, row))
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("events left to the relay: Redis is away", events=len(rows), error=str(error) or type(error).__name__)
+        finally:  # they are committed, whatever became of the stream
+            for request, row in zip(requests, stored, strict=True):
+                _answer(request, judge(request.new, row))
 
 
 def prepare(event: Event) -> NewEvent:
@@ -172,7 +179,8 @@ def judge_repeat(new: NewEvent, first_hash: bytes, first: Stored) -> Accepted:
 
 
 def _outgoing(event: Event, stored: Stored) -> Outgoing:
-    assert stored.row_id is not None and stored.published_at is not None
+    assert stored.row_id is not None
+    assert stored.published_at is not None
     return Outgoing(stored.row_id, event.event_id, event.user_id, event.type, stored.published_at)
 
 

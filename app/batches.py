@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Generic, TypeVar
 
-
 T = TypeVar("T")
 
 

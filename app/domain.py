@@ -94,7 +94,7 @@ EVENT_MOVES: dict[EventStatus, frozenset[EventStatus]] = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a user, validated. Instants are in UTC; `payload` is what the client posted, as Python values."""
+    """Something that happened to a user, validated. Instants are in UTC; `payload` is what was posted, as Python values."""
 
     event_id: str
     type: str

@@ -1,5 +1,6 @@
 """Opens and closes what a process holds: the PostgreSQL pool, the Redis clients, and the engine of the readers."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,22 +53,27 @@ async def open_resources(settings: Settings, process: str, pool_size: int = 8) -
 
 async def _open_pool(settings: Settings, process: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
     try:
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             settings.database_url,
-            min_size=1,
+            min_size=0,  # a floor is kept up in the background, with a traceback in the log each time that PostgreSQL is away
             max_size=size,
             timeout=5,
             command_timeout=30,
+            reset=_keep_session,
             server_settings={**SESSION, "application_name": f"tidings {process}"},
         )
+        await pool.fetchval("select 1")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
         raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
+    return pool
+
+
+async def _keep_session(_connection: object) -> None:
+    """Nobody changes a session of the pool, so nothing is to be reset: that would be a round trip for each statement."""
 
 
 async def _close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
     """Lets connections finish for a moment, then cuts them: a server that is away must not hold up the exit."""
-    import asyncio
-
     try:
         await asyncio.wait_for(pool.close(), 2)
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

@@ -1,7 +1,8 @@
 """Every name on the wire, and what is done with a stream: publish, read, acknowledge, put back, reclaim, watermark.
 
-`{0}` is the partition: everything that one script or transaction touches shares a cluster slot. Entries are flat and readable;
-an entry points to its row (`event` or `notification`) and carries `published_at`, PostgreSQL's time of the transaction before the XADD.
+`{0}` is the partition: everything that one script or transaction touches shares a cluster slot. Entries are flat and readable; an
+entry points to its row (`event` or `notification`) and carries `published_at`, PostgreSQL's time in the transaction before
+the XADD.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from app.domain import Channel, Outgoing
-from app.lua import PUBLISH, RECLAIM, SET_IDLE, WATERMARK
+from app.lua import FORGET_CONSUMERS, PUBLISH, RECLAIM, SET_IDLE, WATERMARK
 
 GROUP = "tidings"
 EVENTS = "tidings:{0}:events"
@@ -89,6 +90,12 @@ async def create_group(redis: Redis, stream: str) -> None:
             raise
 
 
+async def forget_consumers(redis: Redis, stream: str, silent_s: float) -> int:
+    """Remove consumers that have nothing pending and were silent for so long; answers how many. The group must exist."""
+    removed: int = await FORGET_CONSUMERS(redis, [stream], [GROUP, round(silent_s * 1000)])
+    return removed
+
+
 async def read(reader: Redis, stream: str, consumer: str, count: int, block_ms: int | None) -> list[Entry]:
     """Up to `count` entries never delivered before; waits up to `block_ms` (None: not at all) for the first."""
     answer: Any = await reader.xreadgroup(
@@ -113,7 +120,13 @@ async def acknowledge(redis: Redis, stream: str, ids: Sequence[bytes]) -> None:
 async def bury(redis: Redis, stream: str, entry: Entry, reason: str) -> None:
     """An entry that no row explains: to the dead stream with its reason, and off its own, in one MULTI."""
     fields = {_text(k): v for k, v in zip(entry.fields[::2], entry.fields[1::2], strict=True)}
-    record = {**fields, "reason": reason, "stream": stream, "entry": _text(entry.id), "deliveries": entry.deliveries}
+    record: dict[Any, Any] = {
+        **fields,
+        "reason": reason,
+        "stream": stream,
+        "entry": _text(entry.id),
+        "deliveries": entry.deliveries,
+    }
     async with redis.pipeline(transaction=True) as pipe:
         pipe.xadd(DEAD, record, maxlen=DEAD_MAX, approximate=True)
         pipe.xack(stream, GROUP, entry.id)
@@ -123,14 +136,14 @@ async def bury(redis: Redis, stream: str, entry: Entry, reason: str) -> None:
 
 async def put_back(redis: Redis, stream: str, consumer: str, entries: Iterable[tuple[bytes, float, int]]) -> None:
     """Leave entries pending: (id, idle time in s, delivery count). Each is reclaimed once its idle time passes the window."""
-    args = [part for entry_id, idle_s, count in entries for part in (entry_id, max(0, round(idle_s * 1000)), count)]
+    args: list[Any] = [part for entry_id, idle_s, count in entries for part in (entry_id, max(0, round(idle_s * 1000)), count)]
     for start in range(0, len(args), 3 * SCRIPT_MAX):
         await SET_IDLE(redis, [stream], [GROUP, consumer, *args[start : start + 3 * SCRIPT_MAX]])
 
 
 async def reclaim(redis: Redis, stream: str, consumer: str, min_idle_s: float, cursor: bytes, count: int) -> Reclaimed:
     """One step of XAUTOCLAIM, with delivery counts. It scans ten times `count` and may find nothing with a cursor left."""
-    args = [GROUP, consumer, round(min_idle_s * 1000), cursor, min(count, SCRIPT_MAX)]
+    args: list[str | bytes | int] = [GROUP, consumer, round(min_idle_s * 1000), cursor, min(count, SCRIPT_MAX)]
     next_cursor, found, lost, time_us, last_id = await RECLAIM(redis, [stream], args)
     field = row_field(stream).encode()
     entries = [

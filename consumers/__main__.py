@@ -34,7 +34,9 @@ def main() -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("tidings consumers", epilog="example: tidings consumers --channels EMAIL,SMS --processes 2")
-    parser.add_argument("--channels", type=_channels, default=list(Channel), help="deliver these alone, for example EMAIL,SMS (all)")
+    parser.add_argument(
+        "--channels", type=_channels, default=list(Channel), help="deliver these alone, for example EMAIL,SMS (all)"
+    )
     parser.add_argument("--processes", type=int, choices=range(1, 65), metavar="N", default=1, help="how many processes (1)")
     return parser.parse_args(arguments)
 

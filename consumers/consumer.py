@@ -100,6 +100,7 @@ class Consumer:
             settling = duty.create_task(self._settling.run(), name=f"settle {self.stream}")
             with suppress(RedisError, OSError, TimeoutError):  # away: the first turn says so
                 await streams.create_group(self._resources.redis, self.stream)
+                await streams.forget_consumers(self._resources.redis, self.stream, self._reclaim_after_s)
             while not stopping.is_set():
                 await self._guarded_turn()
             await self.settled()
@@ -149,7 +150,7 @@ class Consumer:
         self._found_due = bool(due)
         if due:
             return due
-        block_ms = None if found_due else round(1000 * min(BLOCK_MAX_S, self._reclaimer.due_in_s()))
+        block_ms = None if found_due else round(1000 * min(BLOCK_MAX_S, self._reclaim_after_s / 20, self._reclaimer.due_in_s()))
         new = await streams.read(self._resources.reader, self.stream, self.name, free, block_ms)
         return [e for e in new if self._admit(e)]
 
@@ -168,7 +169,12 @@ class Consumer:
         await self.in_hand.until(0)
         if not self._admit(entry):
             return
-        log.warning("entry ended in silence before: handled alone", stream=self.stream, entry=entry.id.decode(), deliveries=entry.deliveries)
+        log.warning(
+            "entry ended in silence before: handled alone",
+            stream=self.stream,
+            entry=entry.id.decode(),
+            deliveries=entry.deliveries,
+        )
         await self._hand_over([entry])
         await self.in_hand.until(0)
 

@@ -1,7 +1,7 @@
 """Third step: claim notifications of one channel, call the provider, record how it ended; consumers/retry.py says where they go.
 
-The claim is committed before the provider is called, and the outcome before the entry is acknowledged. Ends are recorded in batches:
-those that come in while a batch is being written share the next.
+The claim is committed before the provider is called, and the outcome before the entry is acknowledged. Ends are recorded in
+batches: those that come in while a batch is being written share the next.
 """
 
 import asyncio
@@ -138,7 +138,9 @@ class Deliver:
         pairs = [(a.claim.id, a.claim.attempt) for a in batch]
         released = await self._database.patiently(lambda: release(self._pool, pairs))
         for attempt in batch:
-            log.warning("released unsent: the lease was no longer fresh", **self._ids(attempt.claim), attempt=attempt.claim.attempt)
+            log.warning(
+                "released unsent: the lease was no longer fresh", **self._ids(attempt.claim), attempt=attempt.claim.attempt
+            )
             attempt.settle(attempt.entry, Back(0) if attempt.claim.id in released else Leave())
 
     def _move(self, attempt: Attempt, result: Result) -> Move:
@@ -178,15 +180,23 @@ async def call_provider(provider: Provider, message: Message, limit_s: float) ->
     try:
         async with asyncio.timeout(limit_s):
             receipt = await provider.send(message)
+        return Result(Outcome.SENT, receipt=receipt.id)
     except Rejected as error:
         return Result(Outcome.REJECTED, str(error))
     except Unavailable as error:
         return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=error.retry_after_s)
     except TimeoutError:
         return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit_s:g} s")
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        return Result(Outcome.UNKNOWN, _words(error))  # something that the provider waited for was cancelled
     except Exception as error:
-        return Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
-    return Result(Outcome.SENT, receipt=receipt.id)
+        return Result(Outcome.UNKNOWN, _words(error))
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def after_claim(c: Claim, reclaim_after_s: float) -> Verdict:

@@ -35,7 +35,7 @@ class ServerClock:
 
 @dataclass(slots=True)
 class Reclaimer:
-    """Follows XAUTOCLAIM's cursor around one stream's pending entries: a circle a second, and at once when one is known to be due."""
+    """Follows XAUTOCLAIM's cursor around a stream's pending entries: a circle a second, and at once when one is due."""
 
     redis: Redis
     stream: str
@@ -97,9 +97,14 @@ class Reclaimer:
 
     def _note(self, step: streams.Reclaimed) -> None:
         if step.lost:
-            log.error("pending entries had lost their entry: somebody trimmed or deleted", stream=self.stream, entries=len(step.lost))
+            log.error(
+                "pending entries had lost their entry: somebody trimmed or deleted", stream=self.stream, entries=len(step.lost)
+            )
         now, last_id_s = time.monotonic(), int(step.last_id.split(b"-")[0]) / 1000
-        if self._clock.stepped_back(step.server_time_us / 1e6, now, last_id_s) and now - self._all_asked_at > self.reclaim_after_s / 2:
+        if (
+            self._clock.stepped_back(step.server_time_us / 1e6, now, last_id_s)
+            and now - self._all_asked_at > self.reclaim_after_s / 2
+        ):
             log.warning("Redis' clock stepped back: the next round takes back everything pending", stream=self.stream)
             self._all_wanted, self._all_asked_at = True, now
             self.expect(0)

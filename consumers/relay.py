@@ -73,7 +73,11 @@ class Relay:
     async def _head(self, stream: str) -> Head:
         head = await streams.head(self._resources.redis, stream)
         if head.forgotten:
-            log.error("removed entries that the group had forgotten: the rows are published again", stream=stream, entries=head.forgotten)
+            log.error(
+                "removed entries that the group had forgotten: the rows are published again",
+                stream=stream,
+                entries=head.forgotten,
+            )
         return head
 
     async def _take(self, stream: str, mark: datetime | None) -> list[Outgoing]:

@@ -1,5 +1,5 @@
-"""Second step: decide which channels an event takes. Reads the users' preferences, asks the rate limit, commits one notification per
-channel, and puts each on its channel's stream; consumers/deliver.py takes it from there.
+"""Second step: decide which channels an event takes. Reads the users' preferences, asks the rate limit, commits one notification
+per channel, and puts each on its channel's stream; consumers/deliver.py takes it from there.
 """
 
 import asyncio
@@ -86,7 +86,9 @@ class Route:
             try:
                 await streams.publish(self._resources.redis, streams.channel_stream(channel), rows)
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("notifications left to the relay", channel=channel, rows=len(rows), error=str(error) or type(error).__name__)
+                log.warning(
+                    "notifications left to the relay", channel=channel, rows=len(rows), error=str(error) or type(error).__name__
+                )
         for r in routings:
             log.debug("event routed", event_id=r.event.event_id, user_id=r.event.user_id, channels=r.used(), reason=r.reason)
 

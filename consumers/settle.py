@@ -42,7 +42,9 @@ Verdict: TypeAlias = Acknowledge | Back | Leave | Bury
 Settle: TypeAlias = Callable[[Entry, Verdict], None]
 
 
-async def settle_on_stream(redis: Redis, stream: str, consumer: str, reclaim_after_s: float, batch: list[tuple[Entry, Verdict]]) -> None:
+async def settle_on_stream(
+    redis: Redis, stream: str, consumer: str, reclaim_after_s: float, batch: list[tuple[Entry, Verdict]]
+) -> None:
     """Acknowledge, put back and bury a batch. Raises nothing: what Redis did not do, reclaim and the claims repair."""
     done = [entry.id for entry, verdict in batch if isinstance(verdict, Acknowledge)]
     waits = [

@@ -37,8 +37,9 @@ class Stored:
 
 # `due_at` in the future means parked (published_at null): the relay publishes it when due.
 INSERT = """
-insert into event (source, event_id, type, user_id, payload, occurred_at, body_hash, channels, due_at, published_at, expires_at)
-select source, event_id, type, user_id, payload::json, occurred_at, body_hash, string_to_array(channels, ','),
+insert into event
+  (source, event_id, type, user_id, payload, occurred_at, body_hash, channels, send_at, due_at, published_at, expires_at)
+select source, event_id, type, user_id, payload::json, occurred_at, body_hash, string_to_array(channels, ','), send_at,
        coalesce(send_at, now()), case when send_at > now() then null else now() end, expires_at
 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bytea[], $8::text[],
             $9::timestamptz[], $10::timestamptz[])

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -24,7 +24,7 @@ class ClaimVerdict(StrEnum):
     RESUMED = "resumed"  # mine already: the answer to my claim was lost, and nothing was sent
     AGAIN = "again"  # crash claim: its consumer is gone, tries are left
     UNKNOWN = "unknown"  # crash claim: its consumer is gone, at most once
-    CRASHED = "crashed"  # crash claim: its consumer is gone, no tries left
+    CRASHED = "crashed"  # crash claim: its consumer is gone, no tries left, or expired
     EXPIRED = "expired"
     FINAL = "final"
     PARKED = "parked"
@@ -38,7 +38,7 @@ WAIT = frozenset({ClaimVerdict.LATER, ClaimVerdict.BUSY})
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The verdict for one notification. `back_in_s` for LATER and BUSY; from `attempt` on, filled only where the verdict is in GO."""
+    """The verdict for one notification. `back_in_s` counts for LATER and BUSY, the event's fields for verdicts in GO."""
 
     id: int
     verdict: ClaimVerdict
@@ -95,17 +95,18 @@ with mine as (
          when lease_until >= now() then 'busy'
          when now() < pg_postmaster_start_time() + make_interval(secs => $6) then 'busy'
          when $4::boolean then 'unknown'
-         when tries < $5 then 'again'
+         when tries < $5 and coalesce(expires_at > now(), true) then 'again'
          else 'crashed' end as verdict
   from notification where id = any($1::bigint[]) order by id for update
 ), moved as (
   update notification n set
-    status = case verdict when 'claimed' then 'PROCESSING' when 'again' then 'PROCESSING' when 'unknown' then 'UNKNOWN' else 'FAILED' end,
+    status = case when verdict in ('claimed', 'again') then 'PROCESSING' when verdict = 'unknown' then 'UNKNOWN'
+      else 'FAILED' end,
     reason = case verdict when 'expired' then 'expired' when 'unknown' then 'crashed' when 'crashed' then 'crashed' end,
     error = case verdict
       when 'expired' then 'not sent before it expired'
       when 'unknown' then 'the consumer was gone in mid-send: it may have been sent, and this channel allows no repeat'
-      when 'crashed' then 'the consumer was gone in mid-send, and no tries are left'
+      when 'crashed' then 'the consumer was gone in mid-send, and there is no further try'
       else n.error end,
     attempt = n.attempt + (verdict in ('claimed', 'again'))::int,
     tries = n.tries + (verdict in ('claimed', 'again'))::int,
@@ -118,7 +119,8 @@ with mine as (
   returning n.id, n.attempt, n.tries, n.possible_duplicate
 ), closed as (
   insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome, error, possible_duplicate)
-  select id, attempt, claimed_by, claimed_at, now(), 'unknown', 'the consumer was gone before it recorded an outcome', possible_duplicate
+  select id, attempt, claimed_by, claimed_at, now(), 'unknown', 'the consumer was gone before it recorded an outcome',
+    possible_duplicate
   from mine where verdict in ('again', 'unknown', 'crashed')
   on conflict (notification_id, number) do nothing
 )
@@ -135,8 +137,8 @@ left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 're
 # A late truth (`sent`, an explicit refusal) beats UNKNOWN; a retry that follows from it is parked, since its entry may be gone.
 FINISH = """
 with told as (
-  select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::float8[],
-    $10::boolean[]) as u(id, attempt, outcome, provider, error, receipt, status, reason, wait_s, park)
+  select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::float8[], $10::boolean[]) as u(id, attempt, outcome, provider, error, receipt, status, reason, wait_s, park)
 ), mine as (
   select id, status, attempt, claimed_by, claimed_at, possible_duplicate, due_at, published_at
   from notification where id = any($1::bigint[]) order by id for update
@@ -146,20 +148,22 @@ with told as (
   where mine.status = 'PROCESSING' or (mine.status = 'UNKNOWN' and told.outcome <> 'unknown')
 ), moved as (
   update notification n set status = u.status, reason = u.reason, error = u.error,
-    possible_duplicate = n.possible_duplicate or (u.outcome = 'unknown' and u.status = 'PENDING'),
+    possible_duplicate = n.possible_duplicate or (u.outcome = 'unknown' and u.status <> 'UNKNOWN'),
     due_at = case when u.status = 'PENDING' then now() + make_interval(secs => u.wait_s) else n.due_at end,
     published_at = case when u.status = 'PENDING' and (u.park or u.was = 'UNKNOWN') then null else n.published_at end,
     lease_until = null, updated_at = now()
   from ours u where n.id = u.id
   returning n.id, n.status, n.published_at is null as parked, n.due_at
 ), noted as (
-  insert into attempt (notification_id, number, provider, consumer, started_at, ended_at, outcome, error, receipt, possible_duplicate)
+  insert into attempt
+    (notification_id, number, provider, consumer, started_at, ended_at, outcome, error, receipt, possible_duplicate)
   select id, attempt, provider, claimed_by, claimed_at, now(), outcome, error, receipt, possible_duplicate from ours
   on conflict (notification_id, number) do update set provider = excluded.provider, ended_at = excluded.ended_at,
     outcome = excluded.outcome, error = excluded.error, receipt = excluded.receipt
 )
 select m.id, v.id is not null as recorded, coalesce(v.status, m.status) as status, m.attempt,
-  coalesce(v.parked, m.published_at is null) as parked, extract(epoch from coalesce(v.due_at, m.due_at) - now())::float8 as due_in_s
+  coalesce(v.parked, m.published_at is null) as parked,
+  extract(epoch from coalesce(v.due_at, m.due_at) - now())::float8 as due_in_s
 from mine m left join moved v using (id)
 """
 
@@ -232,5 +236,5 @@ def _ending_columns(endings: Sequence[Ending]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _refused(_item: object, error: asyncpg.PostgresError) -> list[object]:
+def _refused(_item: object, error: asyncpg.PostgresError) -> list[Any]:
     raise error

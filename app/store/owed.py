@@ -72,7 +72,8 @@ with mine as (
   from mine where n.id = mine.id and mine.verdict = 'ended'
 ), closed as (
   insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome, error, possible_duplicate)
-  select id, attempt, claimed_by, claimed_at, now(), 'unknown', 'the consumer was gone before it recorded an outcome', possible_duplicate
+  select id, attempt, claimed_by, claimed_at, now(), 'unknown', 'the consumer was gone before it recorded an outcome',
+    possible_duplicate
   from mine where verdict = 'ended' and status = 'PROCESSING'
   on conflict (notification_id, number) do nothing
 )

@@ -1,4 +1,4 @@
-"""The statements of route: read events with their user's preference, then notifications, decisions and ROUTED in one transaction."""
+"""The statements of route: events with their user's preference; then notifications, decisions and ROUTED in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
