@@ -1,0 +1,1 @@
+"""Figures about Tidings, measured on real servers and real processes."""
