@@ -1,0 +1,74 @@
+"""The schema may be applied at any time, by anyone, and the check sees what is missing."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from app import schema
+from tests.conftest import Servers
+
+
+async def test_the_schema_and_the_models_agree(database_url: str) -> None:
+    assert await differences(database_url) == []
+
+
+async def test_apply_twice_changes_nothing(database_url: str) -> None:
+    await schema.apply(database_url)
+    assert await differences(database_url) == []
+
+
+async def test_apply_creates_a_missing_database_also_when_several_do_at_once(servers: Servers) -> None:
+    url = servers.postgres_url + "made at once"
+    await asyncio.gather(*(schema.apply(url) for _ in range(5)))
+    assert await differences(url) == []
+
+
+async def test_apply_takes_the_url_of_sqlalchemy(database_url: str) -> None:
+    await schema.apply(database_url.replace("://", "+asyncpg://"))
+
+
+async def test_check_names_what_is_missing_or_different(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("""
+        drop table preference;
+        alter table notification drop column error;
+        alter table attempt alter column consumer drop not null, alter column receipt type varchar(20);
+    """)
+    await connection.close()
+    assert await differences(database_url) == [
+        "column attempt.consumer is nullable and should be not null",
+        "column attempt.receipt is character varying(20) and should be text",
+        "column notification.error is missing",
+        "table preference is missing",
+    ]
+
+
+async def test_apply_mends_what_it_can(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("drop table preference; drop index event_parked")
+    await connection.close()
+    await schema.apply(database_url)
+    assert await differences(database_url) == []
+
+
+async def test_a_statement_that_fails_is_one_line_with_its_place(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "schema_text", lambda: "create table fine (id int);\ncreate table broken (id nonsense);\n")
+    with pytest.raises(schema.SchemaError, match=r'^schema\.sql line 2: type "nonsense" does not exist$'):
+        await schema.apply(database_url)
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("select to_regclass('fine')") is None, "half of it was applied"
+    await connection.close()
+
+
+async def test_no_server_is_one_line_that_names_the_setting() -> None:
+    with pytest.raises(schema.SchemaError, match=r"^PostgreSQL \(setting DATABASE_URL\) cannot be used: .*refused"):
+        await schema.apply("postgresql://postgres@127.0.0.1:1/tidings")
+
+
+async def differences(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return sorted(await schema.check(connection))
+    finally:
+        await connection.close()

@@ -1,0 +1,95 @@
+"""Ready-made data for pages: empty, typical, huge and hostile. Rows as the database would give them, at one fixed moment."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from app.domain import Channel, EventStatus, Status
+from app.models import Attempt, Event, Notification
+from app.settings import load_settings
+from app.stream_stats import STREAMS, ConsumerStats, StreamStats
+from app.streams import EVENTS, channel_stream
+from web.counts import Count, CountRows, Owed, OwedRows, Precision
+from web.lookups import EventRows, StoryRows
+from web.queries import Listed, ListRows
+
+NOW = datetime(2026, 11, 22, 3, 0, 0, tzinfo=UTC)
+SETTINGS = load_settings(_env_file=None)
+LIMIT = "rate limited: more than 5 events in 60 s"
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u202e{{ 7*7 }}"
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def event(**other: Any) -> Event:
+    """A routed event of user_123, accepted 100 s ago."""
+    known = {
+        "id": 7, "source": "", "event_id": "evt-123", "type": "ORDER_PLACED", "user_id": "user_123",
+        "payload": {"orderAmount": 250}, "occurred_at": ago(101), "status": EventStatus.ROUTED.value,
+        "decisions": decisions(EMAIL="default", SMS="default", PUSH="default"),
+        "due_at": ago(100), "published_at": ago(100), "created_at": ago(100), "updated_at": ago(99.98),
+    }  # fmt: skip
+    return Event(**{**known, **other})
+
+
+def decisions(**reasons: str) -> dict[str, Any]:
+    """What route stores: used for `default` and `opted_in`, otherwise not."""
+    return {channel: {"use": reason in ("default", "opted_in"), "reason": reason} for channel, reason in reasons.items()}
+
+
+def notification(status: Status = Status.SENT, channel: str = "EMAIL", **other: Any) -> Notification:
+    """The event's notification on one channel, made 99.98 s ago."""
+    known = {
+        "id": 70, "event_pk": 7, "channel": channel, "user_id": "user_123", "status": status.value, "attempt": 1, "tries": 1,
+        "due_at": ago(99.98), "published_at": ago(99.98), "created_at": ago(99.98), "updated_at": ago(99),
+    }  # fmt: skip
+    return Notification(**{**known, **other})
+
+
+def attempt(number: int = 1, outcome: str = "sent", started: float = 99.8, took: float = 0.5, **other: Any) -> Attempt:
+    """An attempt at the notification, started so many seconds ago."""
+    known = {
+        "notification_id": 70, "number": number, "provider": "simulated", "consumer": "host-1-ab", "outcome": outcome,
+        "started_at": ago(started), "ended_at": ago(started - took),
+    }  # fmt: skip
+    return Attempt(**{**known, **other})
+
+
+def story_rows(of: Event, notifications: list[Notification] | None = None, attempts: list[Attempt] | None = None) -> StoryRows:
+    return StoryRows(NOW, of, notifications or [], attempts or [])
+
+
+def consumer(name: str = "host-1-ab", pending: int = 0, idle_s: float = 0.2) -> ConsumerStats:
+    return ConsumerStats(name, pending, idle_s, idle_s)
+
+
+def stream(name: str, **other: Any) -> StreamStats:
+    """A stream with nothing in it and one live consumer."""
+    known: dict[str, Any] = {
+        "length": 0, "lag": 0, "pending": 0, "oldest_s": None, "oldest_unread_s": None, "group": True, "consumers": (consumer(),)
+    }  # fmt: skip
+    return StreamStats(stream=name, **{**known, **other})
+
+
+def streams(**changed: dict[str, Any]) -> list[StreamStats]:
+    """All streams, read up; `changed` by the last part of the name."""
+    return [stream(name, **changed.get(name.rpartition(":")[2], {})) for name in STREAMS]
+
+
+def owed(**changed: Owed) -> OwedRows:
+    """Nothing owed; `changed` by the last part of the stream's name."""
+    names = [EVENTS, *(channel_stream(c) for c in Channel)]
+    return OwedRows(NOW, {name: changed.get(name.rpartition(":")[2], Owed(None, None)) for name in names})
+
+
+def counts(n: int = 0, precision: Precision = Precision.EXACT) -> CountRows:
+    return CountRows({s: Count(n, precision) for s in Status}, {s: Count(n, precision) for s in EventStatus})
+
+
+def listed(*notifications: Notification, **other: Any) -> ListRows:
+    return ListRows(NOW, [Listed(n, "evt-123", "ORDER_PLACED") for n in notifications], **other)
+
+
+def events(*found: Event) -> EventRows:
+    return EventRows(NOW, list(found))

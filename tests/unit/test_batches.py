@@ -1,0 +1,101 @@
+"""Work in sets: what arrives while a batch is under way shares the next one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from app.batches import Batches
+
+
+class Slow:
+    """Work that notes its batches and goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.began = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, batch: list[int]) -> None:
+        self.batches.append(batch)
+        self.began.set()
+        await self.go_on.wait()
+
+
+@asynccontextmanager
+async def running(batches: Batches[int]) -> AsyncIterator[None]:
+    task = asyncio.create_task(batches.run())
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_one_item_alone_is_worked_on_at_once() -> None:
+    work = Slow()
+    batches = Batches(work)
+    async with running(batches):
+        batches.add(1)
+        await work.began.wait()
+    assert work.batches == [[1]]
+
+
+async def test_what_arrives_meanwhile_shares_the_next_batch_in_order() -> None:
+    work = Slow()
+    batches = Batches(work)
+    async with running(batches):
+        batches.add(1)
+        await work.began.wait()
+        for item in (2, 3, 4):
+            batches.add(item)
+        assert (work.batches, batches.waiting) == ([[1]], 3)
+        work.go_on.set()
+        await batches.idle()
+    assert work.batches == [[1], [2, 3, 4]]
+
+
+async def test_a_batch_has_at_most_its_limit() -> None:
+    work = Slow()
+    work.go_on.set()
+    batches = Batches(work, limit=2)
+    for item in range(5):
+        batches.add(item)
+    async with running(batches):
+        await batches.idle()
+    assert work.batches == [[0, 1], [2, 3], [4]]
+
+
+async def test_idle_means_that_nothing_waits_and_nothing_is_under_way() -> None:
+    work = Slow()
+    batches = Batches(work)
+    await batches.idle()
+    async with running(batches):
+        batches.add(1)
+        await work.began.wait()
+        idle = asyncio.create_task(batches.idle())
+        await asyncio.sleep(0)
+        assert not idle.done()
+        work.go_on.set()
+        await idle
+
+
+async def test_work_goes_on_after_it_was_idle() -> None:
+    work = Slow()
+    work.go_on.set()
+    batches = Batches(work)
+    async with running(batches):
+        for item in (1, 2):
+            batches.add(item)
+            await batches.idle()
+    assert work.batches == [[1], [2]]
+
+
+async def test_an_error_that_escapes_the_work_ends_the_run() -> None:
+    async def fail(_batch: list[int]) -> None:
+        raise ValueError("no more")
+
+    batches = Batches(fail)
+    batches.add(1)
+    with pytest.raises(ValueError, match="no more"):
+        await batches.run()

@@ -1,0 +1,224 @@
+"""Every page, rendered with ready-made data: nothing, the usual, very much, and what an attacker would send."""
+
+from dataclasses import fields, is_dataclass
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from app.domain import Channel, Status
+from app.models import Preference
+from tests.unit import ready_made as made
+from tests.unit.ready_made import HOSTILE, LIMIT, NOW, SETTINGS
+from web import pages
+from web.away import POSTGRESQL, REDIS, Away
+from web.counts import Precision
+from web.lookups import UserRows
+from web.overview import Overview, overview
+from web.queries import Filter
+from web.render import html
+from web.story import story
+
+NO_POSTGRESQL = Away(POSTGRESQL, "PostgreSQL cannot be reached.")
+NO_REDIS = Away(REDIS, "Redis cannot be reached.")
+VOID = {"meta", "link", "input", "img", "br"}
+
+
+class Document(HTMLParser):
+    """Reads a page strictly: every tag closed in order. `text` is what is seen, `tags` what there is, with attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(page)
+        assert self._open == [], f"not closed: {self._open}"
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def attributes(self, tag: str, name: str) -> list[str]:
+        return [str(attrs[name]) for found, attrs in self.tags if found == tag and name in attrs]
+
+
+def render(page: Any) -> Document:
+    return Document(html(page))
+
+
+def page_of(**parts: Any) -> Overview:
+    """The overview where all is well and empty, but for `parts`."""
+    known = {
+        "streams": made.streams(),
+        "owed": made.owed(),
+        "counts": made.counts(),
+        "newest": made.listed(),
+        "failed": made.events(),
+    }
+    return overview(SETTINGS, NOW, **{**known, **parts})
+
+
+def hostile_pages() -> list[Any]:
+    """Every page with markup wherever a client or a provider can put text."""
+    text = dict.fromkeys(("event_id", "type", "user_id", "source", "reason", "error"), HOSTILE)
+    decided = {HOSTILE: {"use": False, "reason": HOSTILE}, "EMAIL": {"use": True, "reason": HOSTILE}}
+    event = made.event(**text, payload={HOSTILE: [HOSTILE]}, decisions=decided)
+    failed = made.notification(Status.FAILED, user_id=HOSTILE, reason=HOSTILE, error=HOSTILE, claimed_by=HOSTILE)
+    tried = made.attempt(outcome="rejected", error=HOSTILE, provider=HOSTILE, consumer=HOSTILE, receipt=HOSTILE)
+    rows = made.listed(failed)
+    rows.listed[0] = rows.listed[0]._replace(event_id=HOSTILE, event_type=HOSTILE)
+    crowd = made.streams(email={"consumers": (made.consumer(HOSTILE),)})
+    user = UserRows(NOW, None, [event])
+    return [
+        page_of(streams=crowd, newest=rows, failed=made.events(event)),
+        page_of(streams=Away(REDIS, HOSTILE), owed=Away(POSTGRESQL, HOSTILE)),
+        pages.listing(SETTINGS, Filter(user=HOSTILE), rows, user),
+        pages.listing(SETTINGS, Filter(), Away(POSTGRESQL, HOSTILE), None),
+        story(made.story_rows(event, [failed], [tried]), LIMIT),
+        pages.found(HOSTILE, made.events(event), True, LIMIT),
+        pages.cannot_read(Away(POSTGRESQL, HOSTILE)),
+    ]
+
+
+@pytest.mark.parametrize("page", hostile_pages(), ids=lambda page: type(page).__name__)
+def test_hostile_text_is_shown_and_never_markup(page: Any) -> None:
+    document = render(page)
+    assert document.attributes("script", "src") == ["/static/refresh.js"]
+    assert document.attributes("img", "src") == ["/static/icon.svg"]
+    assert "<script>alert(1)</script>" in document.text
+    assert "{{ 7*7 }}" in document.text
+    assert not [name for _, attrs in document.tags for name in attrs if name.startswith("on") or name == "style"]
+
+
+@pytest.mark.parametrize("page", hostile_pages(), ids=lambda page: type(page).__name__)
+def test_links_lead_nowhere_else(page: Any) -> None:
+    document = render(page)
+    links = document.attributes("a", "href") + document.attributes("form", "action")
+    assert [link for link in links if not link.startswith(("/admin/queues", "#main"))] == []
+
+
+def test_records_are_plain() -> None:
+    def plain(value: Any) -> bool:
+        if is_dataclass(value):
+            return all(plain(getattr(value, f.name)) for f in fields(value))
+        return all(map(plain, value)) if isinstance(value, tuple) else isinstance(value, str | int | None)
+
+    assert all(plain(page) for page in hostile_pages())
+
+
+def test_an_empty_house_says_what_to_do() -> None:
+    document = render(page_of(streams=made.streams(**{n: {"consumers": ()} for n in ("events", "email", "sms", "push", "dead")})))
+    assert "Every stream: no consumer is connected. Nothing waits yet." in document.text
+    assert "tidings send posts a sample event" in document.text
+    assert "tidings consumers starts them" in document.text
+
+
+def test_the_overview_shows_each_number_with_the_command_that_gives_it() -> None:
+    busy = made.streams(email={"length": 12, "lag": 2, "pending": 10, "oldest_s": 3.2, "oldest_unread_s": 0.1})
+    document = render(page_of(streams=busy, newest=made.listed(made.notification()), counts=made.counts(3)))
+    assert {
+        "redis-cli -u redis://localhost:6379 XLEN 'tidings:{0}:email'",
+        "redis-cli -u redis://localhost:6379 XINFO GROUPS 'tidings:{0}:email'",
+        "redis-cli -u redis://localhost:6379 XINFO CONSUMERS 'tidings:{0}:email' tidings",
+        "redis-cli -u redis://localhost:6379 XRANGE 'tidings:{0}:email' - + COUNT 1",
+    } <= set(document.attributes("td", "title"))
+    assert "Working: 10 entries in hand, 2 to be read" in document.text
+    assert "3 SENT" in document.text
+    assert "evt-123 ORDER_PLACED" in document.text
+
+
+def test_a_lag_that_cannot_be_known_is_not_shown_as_zero() -> None:
+    [email] = [
+        s for s in page_of(streams=made.streams(email={"lag": None, "length": 3, "pending": 5})).streams if s.name == "email"
+    ]
+    assert email.unread.text == "unknown"
+
+
+def test_much_of_everything_is_cut_to_what_can_be_read() -> None:
+    crowd = tuple(made.consumer(f"host-{n}", pending=n) for n in range(1000))
+    page = page_of(
+        streams=made.streams(email={"length": 10**9, "lag": 10**9 - 7, "pending": 7, "oldest_s": 1e7, "consumers": crowd}),
+        counts=made.counts(3_400_000, Precision.ABOUT),
+        newest=made.listed(*(made.notification(id=n, error="x" * 2000) for n in range(25))),
+    )
+    assert len(page.consumers) + page.consumers_left_out == 1000 + 4
+    document = render(page)
+    assert "999,999,993" in document.text
+    assert "about 3.4 million" in document.text
+    assert f"and {page.consumers_left_out} more" in document.text
+
+
+def test_without_redis_the_rest_is_shown() -> None:
+    document = render(page_of(streams=NO_REDIS, newest=made.listed(made.notification())))
+    assert "Redis cannot be reached. Nothing is lost, work waits in PostgreSQL." in document.text
+    assert "evt-123" in document.text
+    assert "Streams" not in document.text
+
+
+def test_without_postgresql_the_streams_are_shown() -> None:
+    document = render(page_of(**dict.fromkeys(("owed", "counts", "newest", "failed"), NO_POSTGRESQL)))
+    assert "PostgreSQL cannot be reached. New events are refused until it is back; nothing accepted is lost." in document.text
+    assert "tidings:{0}:sms" in "".join(document.attributes("th", "title"))
+    assert "Newest notifications" not in document.text
+
+
+def test_a_part_that_could_not_be_read_is_named() -> None:
+    slow = Away(POSTGRESQL, "PostgreSQL took too long over a query.")
+    document = render(page_of(counts=slow, failed=slow))
+    assert document.text.count("Not everything could be read: PostgreSQL took too long over a query.") == 1
+    assert "All caught up" in document.text
+
+
+def test_a_list_keeps_its_filter_while_paging() -> None:
+    rows = made.listed(made.notification(Status.FAILED, "SMS", reason="rejected", error="no such number"), next_before=70)
+    page = pages.listing(SETTINGS, Filter(Status.FAILED, Channel.SMS, "user 1&2", before=99), rows, None)
+    assert page.older == "/admin/queues/notifications?status=FAILED&channel=SMS&user=user+1%262&before=70"
+    assert page.newest == "/admin/queues/notifications?status=FAILED&channel=SMS&user=user+1%262"
+    document = render(page)
+    assert "the provider refused it for good: no such number" in document.text
+    assert [attrs.get("selected", "no") for tag, attrs in document.tags if tag == "option"].count(None) == 2
+    assert "data-refresh-s" not in dict(document.tags)["main"], "an older page stays as it is while it is read"
+
+
+def test_a_list_says_what_it_left_out() -> None:
+    rows = made.listed(next_before=5, searched=20_000, open_capped=True)
+    text = render(pages.listing(SETTINGS, Filter(channel=Channel.SMS), rows, None)).text
+    assert "Looked through 20,000 notifications" in text
+    assert "5,000 of each channel that have waited longest" in text
+    assert "No such notifications on this page" in text
+
+
+def test_a_user_who_got_nothing_is_explained() -> None:
+    out = Preference(user_id="user_123", email_opt_in=True, sms_opt_in=False, push_opt_in=False)
+    silent = made.event(decisions=made.decisions(EMAIL="not_requested", SMS="opted_out", PUSH="opted_out"))
+    text = render(pages.listing(SETTINGS, Filter(user="user_123"), made.listed(), UserRows(NOW, out, [silent]))).text
+    assert "This user has opted out of SMS and PUSH." in text
+    assert "EMAIL not used, the event asked for other channels; SMS not used, the user opted out" in text
+
+
+def test_a_possible_duplicate_is_marked() -> None:
+    assert "maybe twice" in render(page_of(newest=made.listed(made.notification(possible_duplicate=True)))).text
+
+
+def test_a_page_without_javascript_reloads_itself() -> None:
+    assert '<noscript><meta http-equiv="refresh" content="15"></noscript>' in html(page_of())
+    assert "http-equiv" not in html(pages.refused(404))
+
+
+@pytest.mark.parametrize(
+    "page", [pages.refused(404), pages.refused(405), pages.broken(), pages.found("x", made.events(), False, LIMIT)]
+)
+def test_every_other_page_is_a_page(page: Any) -> None:
+    assert page.sentence in render(page).text

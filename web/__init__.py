@@ -1,0 +1,1 @@
+"""The dashboard: what is happening, and the story of each event."""

@@ -1,0 +1,28 @@
+"""`python -m web`: the dashboard process. Exit status 0 after SIGTERM, 1 with one line where it cannot start."""
+
+import asyncio
+import sys
+
+import uvloop
+
+from app.logs import configure
+from app.settings import SettingsError, load_settings
+from web.server import PortProblem, listen, serve
+
+
+def main() -> int:
+    """Serve until told to stop; the exit status."""
+    try:
+        settings = load_settings()
+        configure(settings, "web")
+        uvloop.run(serve(settings, listen(settings.dashboard_host, settings.dashboard_port)))
+    except (SettingsError, PortProblem) as error:
+        print(f"tidings web: {error}", file=sys.stderr)
+        return 1
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        pass  # asked to stop before it had started
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

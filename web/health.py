@@ -1,0 +1,155 @@
+"""Is it well? Decides the overview's first line from the streams and from what the database owes. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from app.settings import Settings
+from app.stream_stats import StreamStats
+from app.streams import DEAD
+from web.away import POSTGRESQL, Away
+from web.counts import OwedRows
+from web.words import duration, number, plural
+
+LATE_S = 10.0  # a person who waits for a code notices
+
+
+class Level(IntEnum):
+    """How bad it is; its name in lower case is the page's colour."""
+
+    OK = 0
+    BUSY = 1
+    WARN = 2
+    DOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The headline is the worst that was found; the notes are the rest."""
+
+    level: Level
+    headline: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When waiting becomes remarkable, in seconds."""
+
+    silent_s: float  # no call to a provider lasts longer, so a live consumer has asked since
+    in_hand_s: float  # short retries keep an entry pending for longer than one reclaim window
+    lost_s: float  # by then the relay has published again what no stream carries
+
+
+def patience(settings: Settings) -> Patience:
+    """From the one setting that all times follow from."""
+    return Patience(settings.lease_s, 3 * settings.reclaim_after_s, settings.reclaim_after_s)
+
+
+def health(streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience) -> Health:
+    """The worst finding first; where nothing is found, how much is being worked on."""
+    found = sorted(_findings(streams, owed, limits), key=lambda finding: -finding.level)
+    if found and found[0].level > Level.BUSY:
+        return Health(found[0].level, found[0].sentence, tuple(f.sentence for f in found[1:]))
+    assert not isinstance(streams, Away), "a server that is away is a finding"
+    assert not isinstance(owed, Away)
+    level, headline = _calm([s for s in streams if s.stream != DEAD], owed)
+    return Health(level, headline, tuple(f.sentence for f in found))
+
+
+def stream_name(stream: str) -> str:
+    """The last part of its key: events, email, ..."""
+    return stream.rpartition(":")[2]
+
+
+def _calm(work: Sequence[StreamStats], owed: OwedRows) -> tuple[Level, str]:
+    unread, in_hand = sum(s.lag or 0 for s in work), sum(s.pending for s in work)
+    if unread or in_hand:
+        waiting = f", {number(unread)} to be read" if unread else ""
+        return Level.BUSY, f"Working: {plural(in_hand, 'entry', 'entries')} in hand{waiting}"
+    if any(_since_s(row.published_at, owed) > LATE_S for row in owed.by_stream.values()):
+        return Level.BUSY, "The streams are empty, and work in PostgreSQL waits for the relay to put it back"
+    due = [row.parked_due_at for row in owed.by_stream.values() if row.parked_due_at is not None]
+    wait_s = -_since_s(min(due), owed) if due else None
+    if wait_s is None:
+        return Level.OK, "All caught up"
+    return Level.OK, f"All caught up; parked work is due {f'in {duration(wait_s)}' if wait_s > 0 else 'now'}"
+
+
+def _since_s(time: datetime | None, owed: OwedRows) -> float:
+    return 0.0 if time is None else (owed.now - time).total_seconds()
+
+
+def _findings(streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience) -> Iterator[Finding]:
+    if isinstance(owed, Away):
+        yield Finding(Level.DOWN, f"{owed.sentence} New events are refused until it is back; nothing accepted is lost.")
+    if isinstance(streams, Away):
+        reassurance = "" if isinstance(owed, Away) else f" Nothing is lost, work waits in {POSTGRESQL}."
+        yield Finding(Level.DOWN, f"{streams.sentence}{reassurance}")
+        yield from _waiting_in_postgresql(owed)
+        return
+    work = [s for s in streams if s.stream != DEAD]
+    yield from _unattended(work, limits)
+    for stream in work:
+        yield from _late(stream, limits)
+        if isinstance(owed, OwedRows):
+            yield from _off_stream(stream, owed, limits)
+    yield from _dead(streams)
+
+
+def _waiting_in_postgresql(owed: OwedRows | Away) -> Iterator[Finding]:
+    if isinstance(owed, OwedRows):
+        for stream, work in owed.by_stream.items():
+            if work.published_at is not None:
+                waited = duration(_since_s(work.published_at, owed))
+                yield Finding(Level.BUSY, f"{stream_name(stream)}: the oldest has waited {waited}.")
+
+
+def _unattended(work: Sequence[StreamStats], limits: Patience) -> Iterator[Finding]:
+    """Streams that nobody reads, together: they mostly fail together."""
+    alone = [s for s in work if all(c.idle_s > limits.silent_s for c in s.consumers)]
+    if not alone:
+        return
+    names = "Every stream" if len(alone) == len(work) else ", ".join(stream_name(s.stream) for s in alone)
+    waiting = sum(s.length for s in alone)
+    silent_s = min((c.idle_s for s in alone for c in s.consumers), default=None)
+    who = "no consumer is connected" if silent_s is None else f"no consumer has asked for {duration(silent_s)}"
+    if waiting:
+        yield Finding(Level.DOWN, f"{names}: {plural(waiting, 'entry waits', 'entries wait')} and {who}.")
+    else:
+        yield Finding(Level.WARN, f"{names}: {who}. Nothing waits yet.")
+
+
+def _late(stream: StreamStats, limits: Patience) -> Iterator[Finding]:
+    name, oldest_s, unread_s = stream_name(stream.stream), stream.oldest_s or 0.0, stream.oldest_unread_s or 0.0
+    if stream.lag is None:
+        yield Finding(Level.WARN, f"{name}: how much is unread cannot be known, pending entries have lost their content.")
+    elif stream.lag and unread_s > LATE_S:
+        yield Finding(Level.WARN, f"{name}: oldest entry has waited {duration(unread_s)}, {number(stream.lag)} to be read.")
+    elif stream.pending and oldest_s > limits.in_hand_s:
+        yield Finding(Level.WARN, f"{name}: an entry that was added {duration(oldest_s)} ago is still in hand.")
+
+
+def _off_stream(stream: StreamStats, owed: OwedRows, limits: Patience) -> Iterator[Finding]:
+    """The relay's business: what is due and on no stream."""
+    name, of = stream_name(stream.stream), owed.by_stream[stream.stream]
+    published_s, overdue_s = _since_s(of.published_at, owed), _since_s(of.parked_due_at, owed)
+    if not stream.length and published_s > limits.lost_s:
+        yield Finding(
+            Level.WARN, f"{name}: unfinished for {duration(published_s)} and on no stream; the relay should have put it back."
+        )
+    if overdue_s > limits.silent_s:
+        yield Finding(Level.WARN, f"{name}: parked work is overdue by {duration(overdue_s)}; the relay should have published it.")
+
+
+def _dead(streams: Sequence[StreamStats]) -> Iterator[Finding]:
+    dead = sum(s.length for s in streams if s.stream == DEAD)
+    if dead:
+        yield Finding(Level.OK, f"{plural(dead, 'dead letter')} on the dead stream: entries that no row explains.")

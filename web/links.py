@@ -1,0 +1,43 @@
+"""The dashboard's addresses, and the Redis commands behind its numbers. Pure."""
+
+import shlex
+from urllib.parse import urlencode
+
+from app.addresses import DASHBOARD_PATH
+from app.streams import GROUP
+
+BASE = DASHBOARD_PATH
+SEARCH = f"{BASE}/search"
+NOTIFICATIONS = f"{BASE}/notifications"
+STATIC = "/static"
+
+
+def story(event_pk: int) -> str:
+    """The story of one event, by its row's id."""
+    return f"{BASE}/events/{event_pk}"
+
+
+def notifications(**wanted: object) -> str:
+    """The list with the filters that are set; the others are left out."""
+    query = urlencode({name: str(value) for name, value in wanted.items() if value not in (None, "")})
+    return f"{NOTIFICATIONS}?{query}" if query else NOTIFICATIONS
+
+
+def length_command(cli: str, stream: str) -> str:
+    """`cli` is what reaches the server: redis-cli with its options."""
+    return f"{cli} XLEN {shlex.quote(stream)}"
+
+
+def group_command(cli: str, stream: str) -> str:
+    """Lag, pending and more of the group."""
+    return f"{cli} XINFO GROUPS {shlex.quote(stream)}"
+
+
+def consumers_command(cli: str, stream: str) -> str:
+    """Name, pending and idle time of each consumer."""
+    return f"{cli} XINFO CONSUMERS {shlex.quote(stream)} {GROUP}"
+
+
+def oldest_command(cli: str, stream: str) -> str:
+    """The oldest entry; its id starts with the millisecond it was added, to be held against TIME."""
+    return f"{cli} XRANGE {shlex.quote(stream)} - + COUNT 1"

@@ -1,0 +1,125 @@
+"""What several pages are made of: a moment, a coloured status, one line of a list. Plain records, built by pure functions."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from app.domain import EventStatus, Status
+from app.models import Event
+from app.settings import Settings
+from web import links, words
+from web.queries import Listed
+
+REFRESH_S = 5
+
+# Status -> the colour class of its badge; the badge always has the word, too.
+_TONES: dict[str, str] = {
+    Status.PENDING: "wait",
+    Status.PROCESSING: "busy",
+    Status.SENT: "ok",
+    Status.FAILED: "bad",
+    Status.UNKNOWN: "warn",
+    Status.CANCELLED: "mute",
+    EventStatus.NEW: "wait",
+    EventStatus.ROUTED: "ok",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time for `<time>`: for machines, as a person reads UTC, and relative to when the page was made."""
+
+    iso: str
+    utc: str
+    ago: str
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A status in its colour."""
+
+    text: str
+    tone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One notification in a list."""
+
+    id: int
+    created: Moment
+    user: str
+    user_link: str
+    event_id: str
+    story_link: str
+    event_type: str
+    channel: str
+    badge: Badge
+    attempts: int
+    possible_duplicate: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventLine:
+    """One event in a list; `why` says what was decided, or why it failed."""
+
+    event_id: str
+    source: str
+    story_link: str
+    event_type: str
+    user: str
+    user_link: str
+    created: Moment
+    badge: Badge
+    why: str
+
+
+def limit_words(settings: Settings) -> str:
+    """The rate limit as a sentence."""
+    return words.rate_limit(settings.rate_limit_per_user, settings.rate_limit_window_s)
+
+
+def moment(then: datetime, now: datetime) -> Moment:
+    """`then` as seen from `now`; both with a time zone."""
+    utc = then.astimezone(UTC)
+    iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Moment(iso, f"{utc:%Y-%m-%d %H:%M:%S}Z", words.ago(then, now))
+
+
+def badge(status: str) -> Badge:
+    """A status this page does not know is shown without colour."""
+    return Badge(status, _TONES.get(status, "mute"))
+
+
+def line(listed: Listed, now: datetime, limit: str) -> Line:
+    """`limit` is the sentence of the rate limit."""
+    n = listed.notification
+    return Line(
+        id=n.id,
+        created=moment(n.created_at, now),
+        user=n.user_id,
+        user_link=links.notifications(user=n.user_id),
+        event_id=listed.event_id,
+        story_link=links.story(n.event_pk),
+        event_type=listed.event_type,
+        channel=n.channel,
+        badge=badge(n.status),
+        attempts=n.attempt,
+        possible_duplicate=n.possible_duplicate,
+        why=words.why(n.reason, n.error, limit),
+    )
+
+
+def event_line(event: Event, now: datetime, limit: str) -> EventLine:
+    """`limit` is the sentence of the rate limit."""
+    return EventLine(
+        event_id=event.event_id,
+        source=event.source,
+        story_link=links.story(event.id),
+        event_type=event.type,
+        user=event.user_id,
+        user_link=links.notifications(user=event.user_id),
+        created=moment(event.created_at, now),
+        badge=badge(event.status),
+        why=words.why(event.reason, event.error, limit) or words.decisions(event.decisions, limit),
+    )

@@ -1,0 +1,64 @@
+"""From a page's record to a response: every value escaped, every response under a strict content policy."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from web import links
+from web.overview import Overview
+from web.pages import Listing
+from web.pages import Message as MessagePage
+from web.story import Story
+
+TEMPLATES: dict[type, str] = {
+    Overview: "overview.html",
+    Listing: "notifications.html",
+    Story: "story.html",
+    MessagePage: "message.html",
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+_environment = Environment(
+    loader=PackageLoader("web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+_environment.globals.update(base=links.BASE, notifications=links.NOTIFICATIONS, search=links.SEARCH, static=links.STATIC)
+
+
+def html(page: Overview | Listing | Story | MessagePage) -> str:
+    """The whole document."""
+    return _environment.get_template(TEMPLATES[type(page)]).render(page=page)
+
+
+def respond(page: Overview | Listing | Story | MessagePage, status: int = 200) -> Response:
+    """The page, never to be cached."""
+    body = html(page).encode("utf-8", "replace")
+    return Response(body, status, {"Cache-Control": "no-store"}, "text/html; charset=utf-8")
+
+
+class SecureHeaders:
+    """Puts HEADERS on every response of the app inside, error pages and files included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
