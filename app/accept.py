@@ -152,7 +152,7 @@ def _whole(value: Any) -> Any:
         return {key: _whole(v) for key, v in value.items()}
     if isinstance(value, list):
         return [_whole(v) for v in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     return value
 

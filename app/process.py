@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 
@@ -52,7 +53,7 @@ def free_port(first: int) -> int:
     raise OSError(f"no port from {first} on is free on 127.0.0.1")
 
 
-def wait_or_kill(process: subprocess.Popen[bytes], within_s: float) -> None:
+def wait_or_kill(process: subprocess.Popen[Any], within_s: float) -> None:
     """Wait for the end of a process that was asked to stop; SIGKILL where it takes longer than `within_s`."""
     try:
         process.wait(max(0.0, within_s))

@@ -141,7 +141,7 @@ class Deliver:
             log.warning(
                 "released unsent: the lease was no longer fresh", **self._ids(attempt.claim), attempt=attempt.claim.attempt
             )
-            attempt.settle(attempt.entry, Back(0) if attempt.claim.id in released else Leave())
+            attempt.settle(attempt.entry, after_release(released.get(attempt.claim.id)))
 
     def _move(self, attempt: Attempt, result: Result) -> Move:
         jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)
@@ -213,6 +213,13 @@ def after_finish(f: Finish | None, attempt: int) -> Verdict:
     if f.status is Status.PENDING and f.attempt == attempt:
         return Back(max(0.0, f.due_in_s))
     return Leave()
+
+
+def after_release(parked: bool | None) -> Verdict:
+    """The entry of a claim that was given back: at once again, unless the relay will publish it. None: it has a new owner."""
+    if parked is None:
+        return Leave()
+    return Acknowledge() if parked else Back(0)
 
 
 def after_dead(verdict: DeadVerdict | None, reason: str) -> Verdict:

@@ -47,6 +47,7 @@ class Reclaimer:
     _due: list[float] = field(default_factory=list)
     _clock: ServerClock = field(default_factory=ServerClock)
     _min_idle_s: float = 0.0
+    _stepped_back: bool = False
     _all_wanted: bool = False
     _all_asked_at: float = -1e9
 
@@ -101,12 +102,10 @@ class Reclaimer:
                 "pending entries had lost their entry: somebody trimmed or deleted", stream=self.stream, entries=len(step.lost)
             )
         now, last_id_s = time.monotonic(), int(step.last_id.split(b"-")[0]) / 1000
-        if (
-            self._clock.stepped_back(step.server_time_us / 1e6, now, last_id_s)
-            and now - self._all_asked_at > self.reclaim_after_s / 2
-        ):
+        self._stepped_back |= self._clock.stepped_back(step.server_time_us / 1e6, now, last_id_s)
+        if self._stepped_back and now - self._all_asked_at > self.reclaim_after_s / 2:
             log.warning("Redis' clock stepped back: the next round takes back everything pending", stream=self.stream)
-            self._all_wanted, self._all_asked_at = True, now
+            self._stepped_back, self._all_wanted, self._all_asked_at = False, True, now
             self.expect(0)
 
 

@@ -65,10 +65,17 @@ class Relay:
             return await self._take(stream, mark)
 
         rows = await self._database.patiently(take)
-        if rows and time.monotonic() - asked[-1] <= self._settings.publish_within_s:
-            await streams.publish(self._resources.redis, stream, rows)
-            log.info("published again", stream=stream, rows=len(rows))
+        await self._publish(stream, rows, asked[-1] + self._settings.publish_within_s)
         return len(rows)
+
+    async def _publish(self, stream: str, rows: list[Outgoing], until: float) -> None:
+        """What would come later than `until` is left to the next sweep."""
+        for start in range(0, len(rows), streams.SCRIPT_MAX):
+            if time.monotonic() > until:
+                return
+            part = rows[start : start + streams.SCRIPT_MAX]
+            await streams.publish(self._resources.redis, stream, part)
+            log.info("published again", stream=stream, rows=len(part))
 
     async def _head(self, stream: str) -> Head:
         head = await streams.head(self._resources.redis, stream)

@@ -55,7 +55,7 @@ class Route:
 
     async def _limit(self, routings: list[Routing]) -> tuple[list[Routing], list[tuple[int, float]]]:
         """The routings after the rate limit, and the events (id, wait in s) that wait for their reserved time."""
-        asking = [r for r in routings if r.used()]
+        asking = [r for r in routings if r.channels]
         answers = await self._charge([(r.event.id, r.event.user_id) for r in asking])
         wait_s = {r.event.id: answer for r, answer in zip(asking, answers, strict=True)}
         limited = [r if wait_s.get(r.event.id, 0.0) >= 0 else refused(r, self._settings.rate_limit_per_user) for r in routings]
@@ -90,21 +90,23 @@ class Route:
                     "notifications left to the relay", channel=channel, rows=len(rows), error=str(error) or type(error).__name__
                 )
         for r in routings:
-            log.debug("event routed", event_id=r.event.event_id, user_id=r.event.user_id, channels=r.used(), reason=r.reason)
+            log.debug("event routed", event_id=r.event.event_id, user_id=r.event.user_id, channels=r.channels, reason=r.reason)
 
 
 def first_decision(row: EventRow) -> Routing:
     """What becomes of an event before the rate limit is asked."""
     if row.verdict is EventVerdict.EXPIRED:
-        return Routing(row, {}, EventStatus.FAILED, Reason.EXPIRED, "not routed before it expired")
-    return Routing(row, decide_channels(row.channels, row.preference))
+        return Routing(row, {}, (), EventStatus.FAILED, Reason.EXPIRED, "not routed before it expired")
+    decisions = decide_channels(row.channels, row.preference)
+    return Routing(row, decisions, tuple(channel for channel, decision in decisions.items() if decision.use))
 
 
 def refused(routing: Routing, per_window: int) -> Routing:
     """Over the limit: each channel that would have been used gets a FAILED notification, so that the history shows it."""
-    decisions = {c: Decision(d.use, DecisionReason.RATE_LIMITED if d.use else d.reason) for c, d in routing.decisions.items()}
+    limited = Decision(False, DecisionReason.RATE_LIMITED)
+    decisions = {channel: limited if decision.use else decision for channel, decision in routing.decisions.items()}
     error = f"rate limit: more than {per_window} events for this user in the time allowed"
-    return Routing(routing.event, decisions, EventStatus.ROUTED, Reason.RATE_LIMITED, error)
+    return Routing(routing.event, decisions, routing.channels, EventStatus.ROUTED, Reason.RATE_LIMITED, error)
 
 
 def outgoing(added: list[Added], events: list[EventRow]) -> dict[Channel, list[Outgoing]]:

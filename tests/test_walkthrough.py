@@ -82,7 +82,7 @@ def test_5_its_notifications_are_in_the_users_history_newest_first(api: httpx2.C
 
 async def test_6_the_streams_are_empty_again(running: Dev, wait_until: Wait) -> None:
     for stream in ("events", "email"):
-        await wait_until(lambda s=stream: running.tidings("redis", "xlen", f"tidings:{{0}}:{s}") == "0")  # type: ignore[misc]
+        await wait_until(lambda s=stream: running.tidings("redis", "xlen", f"tidings:{{0}}:{s}") == "0")
     assert "name" in running.tidings("redis", "xinfo", "groups", "tidings:{0}:email")
 
 
@@ -96,7 +96,7 @@ async def test_7_a_user_who_wants_no_sms_gets_none(api: httpx2.Client, wait_unti
 async def test_8_the_sixth_event_of_a_minute_is_one_too_many(api: httpx2.Client, wait_until: Wait) -> None:
     for number in range(6):
         api.post("/api/events", json={**EVENT, "eventId": f"evt-often-{number}", "userId": "user_often"})
-        await wait_until(lambda n=number: len(statuses(api, f"evt-often-{n}")) == 3)  # type: ignore[misc]
+        await wait_until(lambda n=number: len(statuses(api, f"evt-often-{n}")) == 3)
     assert set(statuses(api, "evt-often-5").values()) == {"FAILED"}
     assert {n["reason"] for n in api.get("/api/events/evt-often-5").json()["notifications"]} == {"rate_limited"}
 

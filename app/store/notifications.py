@@ -135,6 +135,7 @@ left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 're
 """
 
 # A late truth (`sent`, an explicit refusal) beats UNKNOWN; a retry that follows from it is parked, since its entry may be gone.
+# Where a new attempt was begun meanwhile, the truth about the old one is told in its own row (`replaced`).
 FINISH = """
 with told as (
   select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -160,6 +161,11 @@ with told as (
   select id, attempt, provider, claimed_by, claimed_at, now(), outcome, error, receipt, possible_duplicate from ours
   on conflict (notification_id, number) do update set provider = excluded.provider, ended_at = excluded.ended_at,
     outcome = excluded.outcome, error = excluded.error, receipt = excluded.receipt
+), replaced as (
+  update attempt a set provider = told.provider, ended_at = now(), outcome = told.outcome, error = told.error,
+    receipt = told.receipt
+  from told join mine using (id)
+  where told.attempt < mine.attempt and a.notification_id = told.id and a.number = told.attempt and a.outcome = 'unknown'
 )
 select m.id, v.id is not null as recorded, coalesce(v.status, m.status) as status, m.attempt,
   coalesce(v.parked, m.published_at is null) as parked,
@@ -172,17 +178,20 @@ RELEASE = """
 with told as (
   select * from unnest($1::bigint[], $2::int[]) as u(id, attempt)
 ), mine as (
-  select id, status, attempt from notification where id = any($1::bigint[]) order by id for update
+  select id, status, attempt, published_at from notification where id = any($1::bigint[]) order by id for update
 ), moved as (
-  update notification n set status = 'PENDING', reason = null, error = null, tries = n.tries - 1, lease_until = null,
+  update notification n set status = 'PENDING', reason = null, tries = n.tries - 1, lease_until = null,
+    error = case when mine.status = 'UNKNOWN' then null else n.error end,
     published_at = case when mine.status = 'UNKNOWN' then null else n.published_at end, updated_at = now()
   from told join mine using (id, attempt) where n.id = mine.id and mine.status in ('PROCESSING', 'UNKNOWN')
-  returning n.id, n.attempt
+  returning n.id, n.attempt, n.published_at is null as parked
 ), noted as (
   update attempt a set outcome = 'unavailable', error = 'released: nothing was sent' from moved
   where a.notification_id = moved.id and a.number = moved.attempt
 )
-select id from moved
+select mine.id, coalesce(moved.parked, mine.published_at is null) as parked
+from told join mine using (id, attempt) left join moved using (id)
+where moved.id is not null or mine.status = 'PENDING'
 """
 
 
@@ -211,14 +220,17 @@ async def finish(pool: "Pool", endings: Sequence[Ending]) -> list[Finish]:
     return await all_or_each(endings, run, lambda _ending, _error: [])
 
 
-async def release(pool: "Pool", attempts: Sequence[tuple[int, int]]) -> set[int]:
-    """Give back claims (id, attempt) of which nothing was sent. Answers the ids given back; the others have a new owner."""
+async def release(pool: "Pool", attempts: Sequence[tuple[int, int]]) -> dict[int, bool]:
+    """Give back claims (id, attempt) of which nothing was sent. Answers {id: parked}; ids not in it have a new owner.
 
-    async def run(part: Sequence[tuple[int, int]]) -> list[int]:
+    May be repeated.
+    """
+
+    async def run(part: Sequence[tuple[int, int]]) -> list[tuple[int, bool]]:
         rows = await pool.fetch(RELEASE, [i for i, _ in part], [attempt for _, attempt in part])
-        return [r["id"] for r in rows]
+        return [(r["id"], r["parked"]) for r in rows]
 
-    return set(await all_or_each(attempts, run, _refused))
+    return dict(await all_or_each(attempts, run, _refused))
 
 
 def _claim(r: asyncpg.Record) -> Claim:

@@ -42,19 +42,14 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """How one event was decided: its notifications go to the channels used, or all of them FAIL for `reason`.
-
-    `event_status` FAILED (expired): no notifications.
-    """
+    """How one event was decided, and the channels that get a notification: PENDING, or FAILED where there is a `reason`."""
 
     event: EventRow
     decisions: dict[Channel, Decision]
+    channels: tuple[Channel, ...] = ()
     event_status: EventStatus = EventStatus.ROUTED
     reason: Reason | None = None
     error: str | None = None
-
-    def used(self) -> list[Channel]:
-        return [channel for channel, decision in self.decisions.items() if decision.use]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +150,7 @@ def _notification_columns(routings: Sequence[Routing]) -> list[list[object]]:
     rows = [
         (r.event.id, channel, Status.FAILED if r.reason else Status.PENDING, r.reason, r.error)
         for r in routings
-        if r.event_status is EventStatus.ROUTED
-        for channel in r.used()
+        for channel in r.channels
     ]
     return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], [], []]
 

@@ -154,6 +154,7 @@ async def test_after_a_crash_claim_the_new_attempt_decides(resources: Resources)
     assert (await tell(resources, mine, 2, **SENT)).status == "SENT"
     first, second = await attempts(resources, mine)
     assert (first["number"], first["consumer"], first["possible_duplicate"]) == (1, "me", False)
+    assert first["outcome"] == "rejected", "the truth about the old attempt is told all the same"
     assert (second["number"], second["consumer"], second["possible_duplicate"]) == (2, "successor", True)
 
 
@@ -202,7 +203,8 @@ async def test_not_knowing_either_is_no_truth(resources: Resources) -> None:
 
 async def test_a_release_gives_the_try_back_and_records_no_attempt(resources: Resources) -> None:
     mine = await start_attempt(resources)
-    assert await release(resources.pool, [(mine, 1)]) == {mine}
+    assert await release(resources.pool, [(mine, 1)]) == {mine: False}
+    assert await release(resources.pool, [(mine, 1)]) == {mine: False}, "asked again, because the answer was lost"
     row = await notification(resources, mine)
     assert (row["status"], row["attempt"], row["tries"], row["lease_until"]) == ("PENDING", 1, 0, None)
     assert row["published_at"] is not None
@@ -212,7 +214,7 @@ async def test_a_release_gives_the_try_back_and_records_no_attempt(resources: Re
 async def test_a_release_that_comes_after_the_crash_rule_takes_unknown_back(resources: Resources) -> None:
     mine = await start_attempt(resources, Channel.SMS)
     await crash_claim(resources, mine, at_most_once=True)
-    assert await release(resources.pool, [(mine, 1)]) == {mine}
+    assert await release(resources.pool, [(mine, 1)]) == {mine: True}
     row, attempt = await notification(resources, mine), await only_attempt(resources, mine)
     assert (row["status"], row["reason"], row["error"], row["tries"], row["published_at"]) == ("PENDING", None, None, 0, None)
     assert (attempt["outcome"], attempt["error"]) == ("unavailable", "released: nothing was sent")
@@ -222,7 +224,7 @@ async def test_a_release_touches_no_row_that_has_a_new_owner_or_an_end(resources
     taken, ended = await start_attempts(resources, 2)
     await crash_claim(resources, taken)
     await tell(resources, ended, **SENT)
-    assert await release(resources.pool, [(taken, 1), (ended, 1), (10**15, 1)]) == set()
+    assert await release(resources.pool, [(taken, 1), (ended, 1), (10**15, 1)]) == {}
     assert [(await notification(resources, i))["status"] for i in (taken, ended)] == ["PROCESSING", "SENT"]
 
 
