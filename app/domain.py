@@ -1,9 +1,11 @@
 """The words of the domain: events, channels, statuses and their allowed moves. Pure: no I/O, no clock, no chance."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 
 class Channel(StrEnum):
@@ -107,8 +109,7 @@ class Event:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A row to publish. `published_at` is what the row got in the transaction that committed before."""
 
     row_id: int
@@ -130,15 +131,15 @@ class Preference:
         return {Channel.EMAIL: self.email, Channel.SMS: self.sms, Channel.PUSH: self.push}[channel]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Why one channel was, or was not, used for one event."""
 
     use: bool
     reason: DecisionReason
 
 
-def decide_channels(asked: tuple[Channel, ...] | None, preference: Preference | None) -> dict[Channel, Decision]:
+@lru_cache(maxsize=1024)
+def decide_channels(asked: tuple[Channel, ...] | None, preference: Preference | None) -> Mapping[Channel, Decision]:
     """One decision per channel, from what the event asks for and what the user wants (None: no preference stored)."""
     return {channel: _decide(channel, asked, preference) for channel in Channel}
 

@@ -8,7 +8,7 @@ the XADD.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -36,8 +36,7 @@ def bucket_key(user_id: str) -> str:
 WORK_STREAMS: tuple[str, ...] = (EVENTS, *(channel_stream(c) for c in Channel))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry in hand. `row_id` is None where the entry cannot be read; `deliveries` counts this one."""
 
     id: bytes

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import psutil
 import uvloop
 
 from app import local, schema
@@ -136,8 +137,22 @@ async def whole_system(running: System, single: int, events: int) -> None:
         took = (await latency_ms(running, address, single + 20))[20:]
         median, p99 = statistics.median(took), quantile(took, 0.99)
         print(f"POST to third SENT, one at a time: median {median:.1f} ms, p99 {p99:.1f} ms")
+        before = cpu_s()
         accepted, whole = await throughput(running, address, events)
         print(f"{events} events: {accepted:,.0f} accepted/s; first POST to last SENT {whole:,.0f} events/s")
+        spent = {name: (cpu_s()[name] - began_s) * 1e6 / events for name, began_s in before.items()}
+        print("CPU us per event: " + ", ".join(f"{name} {us:.0f}" for name, us in spent.items()))
+
+
+def cpu_s() -> dict[str, float]:
+    """Seconds of CPU so far: the load (this process), and its children by name."""
+    own = psutil.Process()
+    seconds: dict[str, float] = {"load": sum(own.cpu_times()[:2])}
+    for child in own.children(recursive=True):
+        command = " ".join(child.cmdline())
+        name = next((n for n in ("consumers", "app api", "valkey", "postgres") if n in command), "other")
+        seconds[name] = seconds.get(name, 0.0) + sum(child.cpu_times()[:2])
+    return seconds
 
 
 async def until(count: Callable[[], Awaitable[int]], wanted: int, pause_s: float) -> None:

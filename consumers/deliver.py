@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -30,8 +30,7 @@ CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 DEAD_LETTER = "delivered {} times, and each time the consumer was gone before it was handled"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A claim in hand: `claimed_s` is the own clock before the claim was sent, so the lease ends no sooner than it says."""
 
     entry: Entry
@@ -40,8 +39,7 @@ class Attempt:
     settle: Settle
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """An attempt and what it came to; None: released, nothing was sent."""
 
     attempt: Attempt

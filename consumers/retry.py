@@ -1,6 +1,6 @@
 """Fourth step: an attempt has ended; where does its notification go? Pure: chance comes in as `jitter`."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.domain import CrashPolicy, Outcome, Reason, Status
 from app.settings import ChannelPolicy
@@ -8,8 +8,7 @@ from app.settings import ChannelPolicy
 RETRY_AFTER_MAX_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What one call to a provider came to. `retry_after_s`: the provider asks for at least this wait."""
 
     outcome: Outcome
@@ -18,8 +17,7 @@ class Result:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """The notification's next status; for PENDING the wait, and whether it is parked (the relay publishes it when due)."""
 
     status: Status

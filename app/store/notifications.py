@@ -4,9 +4,8 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -36,8 +35,7 @@ GO = frozenset({ClaimVerdict.CLAIMED, ClaimVerdict.RESUMED, ClaimVerdict.AGAIN})
 WAIT = frozenset({ClaimVerdict.LATER, ClaimVerdict.BUSY})
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The verdict for one notification. `back_in_s` counts for LATER and BUSY, the event's fields for verdicts in GO."""
 
     id: int
@@ -54,8 +52,7 @@ class Claim:
     payload_json: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How one attempt ended, and where the notification goes. `park`: the wait is long, the relay publishes it when due."""
 
     id: int
@@ -70,8 +67,7 @@ class Ending:
     park: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """What a finish came to. Not recorded: the row is as it says, because another was first or this call is a repetition."""
 
     id: int

@@ -1,10 +1,9 @@
 """The statements of route: events with their user's preference; then notifications, decisions and ROUTED in one transaction."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 import orjson
@@ -26,8 +25,7 @@ class EventVerdict(StrEnum):
     FINAL = "final"
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(NamedTuple):
     """An event as route needs it. `preference` None: none stored. `due_in_s` is the time until it is due (LATER)."""
 
     id: int
@@ -40,20 +38,18 @@ class EventRow:
     due_in_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
+class Routing(NamedTuple):
     """How one event was decided, and the channels that get a notification: PENDING, or FAILED where there is a `reason`."""
 
     event: EventRow
-    decisions: dict[Channel, Decision]
+    decisions: Mapping[Channel, Decision]
     channels: tuple[Channel, ...] = ()
     event_status: EventStatus = EventStatus.ROUTED
     reason: Reason | None = None
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(NamedTuple):
     """A notification that this transaction inserted and that is to be published."""
 
     id: int
@@ -155,7 +151,7 @@ def _notification_columns(routings: Sequence[Routing]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], [], []]
 
 
-def _decisions_json(decisions: dict[Channel, Decision]) -> str:
+def _decisions_json(decisions: Mapping[Channel, Decision]) -> str:
     return orjson.dumps({channel.value: {"use": d.use, "reason": d.reason.value} for channel, d in decisions.items()}).decode()
 
 

@@ -1,13 +1,11 @@
 """A provider carries one channel. One small protocol; one file per provider."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.domain import Channel
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What is to be sent. `idempotency_key` is the same for all attempts of one notification (until it is replayed).
 
     `payload_json` is the event's payload as JSON text; `address` None: the provider looks it up by user.
@@ -23,8 +21,7 @@ class Message:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The provider took the message. `id` is its own id for it, where it gives one."""
 
     id: str | None = None
