@@ -34,7 +34,7 @@ WAITING_MAX_CHARS = 64 * 2**20
 class Accepted(StrEnum):
     """What became of one posted event."""
 
-    NEW = "new"
+    NEW = "accepted"
     DUPLICATE = "duplicate"  # the same id and the same body: accepted before
     CONFLICT = "conflict"  # the same id with another body
     REFUSED = "refused"  # PostgreSQL refuses its data
@@ -118,7 +118,9 @@ class Acceptor:
             log.warning("events left to the relay: Redis is away", events=len(rows), error=str(error) or type(error).__name__)
         finally:  # they are committed, whatever became of the stream
             for request, row in zip(requests, stored, strict=True):
-                _answer(request, judge(request.new, row))
+                event, answer = request.new.event, judge(request.new, row)
+                log.info(f"event {answer}", event_id=event.event_id, user_id=event.user_id)
+                _answer(request, answer)
 
 
 def prepare(event: Event) -> NewEvent:

@@ -15,6 +15,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Waits = Annotated[tuple[Annotated[float, Field(ge=0, le=7 * 86400)], ...], NoDecode, Field(min_length=1, max_length=50)]
 Slots = Annotated[int, Field(ge=1, le=10_000)]
+PerSecond = Annotated[int, Field(ge=0, le=1_000_000)]
 LatencyMs = Annotated[float, Field(ge=0, le=3_600_000)]
 
 
@@ -31,6 +32,7 @@ class ChannelPolicy:
     concurrency: int
     simulated_latency_ms: float
     simulated_failure_rate: float
+    max_per_s: int = 0
 
     @property
     def max_tries(self) -> int:
@@ -70,6 +72,10 @@ class Settings(BaseSettings):
     email_concurrency: Slots = 100
     sms_concurrency: Slots = 100
     push_concurrency: Slots = 100
+    email_max_per_s: PerSecond = 0
+    sms_max_per_s: PerSecond = 0
+    push_max_per_s: PerSecond = 0
+    keep_days: int = Field(90, ge=1, le=36_500)
 
     simulated_email_latency_ms: LatencyMs = 500
     simulated_sms_latency_ms: LatencyMs = 300
@@ -149,6 +155,7 @@ class Settings(BaseSettings):
             waits_s=getattr(self, f"{name}_waits_s"),
             crash_policy=getattr(self, f"{name}_crash_policy"),
             concurrency=getattr(self, f"{name}_concurrency"),
+            max_per_s=getattr(self, f"{name}_max_per_s"),
             simulated_latency_ms=getattr(self, f"simulated_{name}_latency_ms"),
             simulated_failure_rate=getattr(self, f"simulated_{name}_failure_rate"),
         )

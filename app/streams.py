@@ -33,6 +33,11 @@ def bucket_key(user_id: str) -> str:
     return f"tidings:{{0}}:bucket:{user_id}"
 
 
+def limit_key(channel: str) -> str:
+    """The rate limit of one channel."""
+    return f"tidings:{{0}}:limit:{channel.lower()}"
+
+
 WORK_STREAMS: tuple[str, ...] = (EVENTS, *(channel_stream(c) for c in Channel))
 
 

@@ -16,6 +16,7 @@ from app import streams
 from app.batches import Batches
 from app.resources import Resources
 from app.streams import Entry
+from consumers.channel_limit import ChannelLimit
 from consumers.database import Database
 from consumers.reclaim import Reclaimer, split_alone
 from consumers.settle import Back, Bury, Leave, Settle, Verdict, settle_on_stream
@@ -78,11 +79,19 @@ class Consumer:
     """One consumer of one stream."""
 
     def __init__(
-        self, resources: Resources, database: Database, stream: str, name: str, handler: Handler, slots: int
-    ) -> None:  # fmt: skip
+        self,
+        resources: Resources,
+        database: Database,
+        stream: str,
+        name: str,
+        handler: Handler,
+        slots: int,
+        limit: ChannelLimit | None = None,
+    ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
         self.in_hand = InHand(slots)
+        self._limit = limit
         self._resources, self._database = resources, database
         self._reclaim_after_s, self._max_deliveries = settings.reclaim_after_s, settings.max_deliveries
         self._reclaimer = Reclaimer(
@@ -138,10 +147,16 @@ class Consumer:
         await self._database.here()
         await self.in_hand.until(self.in_hand.slots - 1)
         async with self._lanes:
-            entries = await self._next(min(self.in_hand.free(), BATCH_MAX))
+            room = await self._room()
+            entries = await self._next(room) if room else []
         if entries:
             await self._lanes.acquire()  # at once: only this loop takes lanes
             self._start(entries)
+
+    async def _room(self) -> int:
+        """How many entries may be begun now."""
+        free = min(self.in_hand.free(), BATCH_MAX)
+        return free if self._limit is None else await self._limit.allowed(free)
 
     async def _next(self, free: int) -> list[Entry]:
         """What is due; in the turn after such a find what is new, so that neither starves the other."""
@@ -186,6 +201,8 @@ class Consumer:
         return False
 
     def _start(self, entries: list[Entry]) -> None:
+        if self._limit is not None:
+            self._limit.used(len(entries))
         task = asyncio.create_task(self._hand_over(entries), name=f"batch {self.stream}")
         self._batches.add(task)
         task.add_done_callback(self._batches.discard)

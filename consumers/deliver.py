@@ -20,7 +20,7 @@ from app.store.owed import DeadVerdict, end_dead_notifications
 from app.streams import Entry
 from consumers.database import Database
 from consumers.providers import Message, Provider, Rejected, Unavailable
-from consumers.retry import Move, Result, next_move
+from consumers.retry import Result, next_move
 from consumers.settle import Acknowledge, Back, Bury, Leave, Settle, Verdict
 
 log = structlog.get_logger()
@@ -40,10 +40,11 @@ class Attempt(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """An attempt and what it came to; None: released, nothing was sent."""
+    """An attempt and what it came to, after `took_s` at the provider; None: released, nothing was sent."""
 
     attempt: Attempt
     result: Result | None
+    took_s: float
 
 
 class Deliver:
@@ -112,25 +113,26 @@ class Deliver:
 
     async def _send(self, attempt: Attempt) -> None:
         limit_s = self._settings.provider_limit_s
-        fresh = time.clock_gettime(CLOCK) - attempt.claimed_s + limit_s <= self._settings.lease_s
+        began_s = time.clock_gettime(CLOCK)
+        fresh = began_s - attempt.claimed_s + limit_s <= self._settings.lease_s
         result = await call_provider(self._provider, message_of(attempt.claim, self._channel), limit_s) if fresh else None
-        self._ended.add(Ended(attempt, result))
+        self._ended.add(Ended(attempt, result, time.clock_gettime(CLOCK) - began_s))
 
     async def _record(self, batch: list[Ended]) -> None:
-        sent = [(ended.attempt, ended.result) for ended in batch if ended.result is not None]
-        if sent:
-            await self._finish(sent)
+        called = [ended for ended in batch if ended.result is not None]
+        if called:
+            await self._finish(called)
         unsent = [ended.attempt for ended in batch if ended.result is None]
         if unsent:
             await self._release(unsent)
 
-    async def _finish(self, batch: list[tuple[Attempt, Result]]) -> None:
-        moves = [self._move(attempt, result) for attempt, result in batch]
-        endings = [self._ending(attempt, result, move) for (attempt, result), move in zip(batch, moves, strict=True)]
+    async def _finish(self, batch: list[Ended]) -> None:
+        endings = [self._ending(ended) for ended in batch]
         finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._pool, endings))}
-        for (attempt, result), move in zip(batch, moves, strict=True):
-            self._log_end(attempt, result, move, finished.get(attempt.claim.id))
-            attempt.settle(attempt.entry, after_finish(finished.get(attempt.claim.id), attempt.claim.attempt))
+        for ended, ending in zip(batch, endings, strict=True):
+            attempt, told = ended.attempt, finished.get(ending.id)
+            self._log_end(ended, ending, told)
+            attempt.settle(attempt.entry, after_finish(told, ending.attempt))
 
     async def _release(self, batch: list[Attempt]) -> None:
         pairs = [(a.claim.id, a.claim.attempt) for a in batch]
@@ -141,30 +143,43 @@ class Deliver:
             )
             attempt.settle(attempt.entry, after_release(released.get(attempt.claim.id)))
 
-    def _move(self, attempt: Attempt, result: Result) -> Move:
+    def _ending(self, ended: Ended) -> Ending:
+        claimed, result = ended.attempt.claim, ended.result
+        assert result is not None
         jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)
-        return next_move(result, attempt.claim.tries, self._policy, jitter, self._settings.reclaim_after_s)
-
-    def _ending(self, attempt: Attempt, result: Result, move: Move) -> Ending:
+        move = next_move(result, claimed.tries, self._policy, jitter, self._settings.reclaim_after_s)
         return Ending(
-            attempt.claim.id, attempt.claim.attempt, result.outcome, self._provider.name, result.error, result.receipt,
-            move.status, move.reason, move.wait_s, move.park,
-        )  # fmt: skip
+            claimed.id,
+            claimed.attempt,
+            result.outcome,
+            self._provider.name,
+            result.error,
+            result.receipt,
+            move.status,
+            move.reason,
+            move.wait_s,
+            move.park,
+        )
 
-    def _log_end(self, attempt: Attempt, result: Result, move: Move, finished: Finish | None) -> None:
-        level = log.debug if move.status is Status.SENT else log.info if move.status is Status.PENDING else log.warning
-        level(
-            f"notification {result.outcome}",
-            **self._ids(attempt.claim),
-            attempt=attempt.claim.attempt,
-            status=move.status,
-            error=result.error,
-            wait_s=None if move.wait_s is None else round(move.wait_s, 1),
-            recorded=finished is not None and finished.recorded,
+    def _log_end(self, ended: Ended, ending: Ending, told: Finish | None) -> None:
+        log.info(
+            f"notification {ending.outcome}",
+            **self._ids(ended.attempt.claim),
+            attempt=ending.attempt,
+            status=ending.status,
+            took_ms=round(ended.took_s * 1000),
+            **({} if ending.outcome is Outcome.SENT else _troubles(ending)),
+            **({} if told is not None and told.recorded else {"recorded": False}),
         )
 
     def _ids(self, c: Claim) -> dict[str, object]:
-        return {"notification_id": c.id, "channel": self._channel.value}
+        return {"notification_id": c.id, "event_id": c.event_id, "user_id": c.user_id, "channel": self._channel.value}
+
+
+def _troubles(ending: Ending) -> dict[str, object]:
+    """What a log line adds for an attempt that was not sent."""
+    wait_s = None if ending.wait_s is None else round(ending.wait_s, 1)
+    return {"reason": ending.reason, "error": ending.error, "next_try_in_s": wait_s}
 
 
 def message_of(c: Claim, channel: Channel) -> Message:

@@ -17,6 +17,7 @@ from app.resources import Resources
 from app.store.owed import clock, take_owed_events, take_owed_notifications
 from app.streams import Head
 from consumers.database import Database
+from consumers.pause import sleep_or_stop
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class Relay:
         """Sweeps every stream, a twentieth of the reclaim window apart, and at once again while a sweep was full."""
         while not stopping.is_set():
             if not await self._sweep_all():
-                await _sleep_or_stop(self._every_s, stopping)
+                await sleep_or_stop(self._every_s, stopping)
 
     async def _sweep_all(self) -> bool:
         """Was any sweep full?"""
@@ -108,11 +109,3 @@ def watermark(head: Head, now: datetime) -> datetime | None:
     if head.published_at is None or head.published_at > now:
         return None
     return head.published_at
-
-
-async def _sleep_or_stop(seconds: float, stopping: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
-    except TimeoutError:
-        pass

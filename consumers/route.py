@@ -90,7 +90,13 @@ class Route:
                     "notifications left to the relay", channel=channel, rows=len(rows), error=str(error) or type(error).__name__
                 )
         for r in routings:
-            log.debug("event routed", event_id=r.event.event_id, user_id=r.event.user_id, channels=r.channels, reason=r.reason)
+            log.info(
+                "event routed",
+                event_id=r.event.event_id,
+                user_id=r.event.user_id,
+                channels=[*map(str, r.channels)],
+                reason=r.reason,
+            )
 
 
 def first_decision(row: EventRow) -> Routing:

@@ -13,12 +13,14 @@ from app.domain import Channel
 from app.resources import Resources, open_resources
 from app.settings import Settings
 from app.streams import EVENTS, channel_stream
+from consumers.channel_limit import ChannelLimit
 from consumers.consumer import BATCH_MAX, LANES, Consumer
 from consumers.database import Database
 from consumers.deliver import Deliver
 from consumers.providers import Provider
 from consumers.providers.simulated import Simulated
 from consumers.relay import Relay
+from consumers.retention import Retention
 from consumers.route import Route
 
 log = structlog.get_logger()
@@ -34,6 +36,11 @@ def provider_for(settings: Settings, channel: Channel) -> Provider:
     return Simulated(policy.simulated_latency_ms, policy.simulated_failure_rate, settings.simulated_seed)
 
 
+def limit_for(resources: Resources, channel: Channel) -> ChannelLimit | None:
+    per_s = resources.settings.channel_policy(channel).max_per_s
+    return ChannelLimit(resources.redis, channel, per_s) if per_s else None
+
+
 async def work(resources: Resources, channels: Iterable[Channel], stopping: asyncio.Event) -> None:
     """All duties, until `stopping` is set and what is in hand is done. A duty that fails ends all, and this raises."""
     settings, name, database = resources.settings, consumer_name(), Database()
@@ -41,7 +48,15 @@ async def work(resources: Resources, channels: Iterable[Channel], stopping: asyn
     consumers = [
         Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX),
         *(
-            Consumer(resources, database, channel_stream(c), name, deliver, settings.channel_policy(c).concurrency)
+            Consumer(
+                resources,
+                database,
+                channel_stream(c),
+                name,
+                deliver,
+                settings.channel_policy(c).concurrency,
+                limit_for(resources, c),
+            )
             for c, deliver in delivers.items()
         ),
     ]
@@ -52,6 +67,7 @@ async def work(resources: Resources, channels: Iterable[Channel], stopping: asyn
             for consumer in consumers:
                 duties.create_task(consumer.run(stopping), name=f"consume {consumer.stream}")
             duties.create_task(Relay(resources, database).run(stopping), name="relay")
+            duties.create_task(Retention(resources, database).run(stopping), name="retention")
         for recorder in recorders:
             recorder.cancel()
     log.info("drained", consumer=name)

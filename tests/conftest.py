@@ -40,13 +40,19 @@ class Servers:
     postgres_url: str
 
 
+def other_server() -> Path | None:
+    """TEST_REDIS_SERVER: the path of a Redis or Valkey to run the tests against, instead of the wheel's."""
+    named = os.environ.get("TEST_REDIS_SERVER")
+    return Path(named) if named else None
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Valkey and PostgreSQL on free ports, data in a folder of their own. They die with this process, however it ends."""
     with tempfile.TemporaryDirectory(prefix="tidings-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # where PostgreSQL has to run as another user
-        valkey = local.start_valkey(folder / "valkey", 0)
+        valkey = local.start_valkey(folder / "valkey", 0, binary=other_server())
         try:
             postgres = local.start_postgres(folder / "postgres", 0, options=local.FAST)
             try:

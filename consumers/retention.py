@@ -1,0 +1,43 @@
+"""Deletes what ended more than KEEP_DAYS ago, an hour apart and in small batches, so that nobody waits for it."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from app.resources import Resources
+from app.store.retention import purge_page
+from consumers.database import Database
+from consumers.pause import sleep_or_stop
+
+log = structlog.get_logger()
+
+EVERY_S = 3600.0
+BETWEEN_PAGES_S = 0.05
+
+
+class Retention:
+    """One duty per process; several do no harm."""
+
+    def __init__(self, resources: Resources, database: Database) -> None:
+        self._pool, self._database = resources.pool, database
+        self._keep = timedelta(days=resources.settings.keep_days)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            await self.purge(stopping)
+            await sleep_or_stop(EVERY_S, stopping)
+
+    async def purge(self, stopping: asyncio.Event) -> int:
+        """Once through all that is old; answers how many events were deleted."""
+        deleted, after_id = 0, 0
+        while not stopping.is_set():
+            page = await self._database.patiently(lambda: purge_page(self._pool, after_id, self._keep))  # noqa: B023
+            deleted += page.deleted
+            if page.last_id is None:
+                break
+            after_id = page.last_id
+            await sleep_or_stop(BETWEEN_PAGES_S, stopping)
+        if deleted:
+            log.info("old events deleted", events=deleted, keep_days=self._keep.days)
+        return deleted
