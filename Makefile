@@ -1,6 +1,7 @@
 # `make run` is all it takes: a virtual environment, then everything in one terminal. Needs Python 3.11 or later, nothing else.
 PY := $(or $(PYTHON),python3)
 BIN := .venv/bin/python
+COMPILE = $(BIN) -m uv pip compile pyproject.toml --universal --generate-hashes --no-header --no-annotate -q
 .DEFAULT_GOAL := run
 .PHONY: run test check clean lock
 
@@ -21,7 +22,8 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: .venv/.stamp
-	$(BIN) -m uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements-dev.txt
+	$(COMPILE) --group dev -o requirements-dev.txt
+	$(COMPILE) --constraints requirements-dev.txt -o requirements.txt
 
 .venv/.stamp: requirements-dev.txt pyproject.toml
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -86,6 +86,17 @@ create table if not exists preference (
     updated_at   timestamptz not null default now()
 );
 
+create table if not exists idempotency_key (        -- made, with the answer, in the transaction of what it answers
+    scope      text not null,                       -- method and path
+    key        text not null,
+    body_hash  bytea not null,                      -- SHA-256 of the canonical body: is it the same request again?
+    status     integer,
+    response   text,                                -- the body of the answer
+    created_at timestamptz not null default now(),
+    primary key (scope, key)
+);
+create index if not exists idempotency_key_age on idempotency_key (created_at);
+
 -- The relay's: what is unfinished, by when it was published, and what is parked, by when it is due. No index mentions `status`,
 -- so that a claim is a heap-only update.
 create index if not exists event_published on event (published_at) where not done;

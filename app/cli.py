@@ -20,7 +20,9 @@ PLAIN_ERRORS = (
     ("app.supervise", "GaveUp"),
     ("app.dev", "DevError"),
     ("app.send", "SendError"),
+    ("app.seed", "SeedError"),
     ("app.redis_cli", "RedisCommandError"),
+    ("app.health", "Unhealthy"),
 )
 
 cli = typer.Typer(
@@ -173,6 +175,42 @@ def send(
     asyncio.run(send.run(load_settings(), send.Order(user, event_type, count, rate, watch)))
 
 
+@cli.command()
+def seed(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where there are real events. One sample e-mail is then really sent.")
+    ] = False,
+) -> None:
+    """Add sample users and a little history, so that the dashboard shows something.
+
+    Users user_123, user_456 and user_789, and events of the last hours, one for each way to end. Run again, it adds nothing.
+
+    Example: tidings seed
+    """
+    import asyncio
+
+    from app import seed
+    from app.settings import load_settings
+
+    asyncio.run(seed.run(load_settings(), force))
+
+
+@cli.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, for machines.")] = False,
+) -> None:
+    """Tell what is wrong, and the command that mends it.
+
+    Settings, PostgreSQL, Redis, the clocks, streams, consumers, ports. Exit status 1 where something failed.
+
+    Example: tidings doctor
+    """
+    from app import doctor
+
+    if not doctor.run(as_json):
+        raise typer.Exit(1)
+
+
 @cli.command(context_settings=PASS_ON)
 def redis(
     arguments: Annotated[list[str] | None, typer.Argument(help="The command and its arguments; PING where not given.")] = None,
@@ -187,6 +225,20 @@ def redis(
     from app.settings import load_settings
 
     redis_cli.run(load_settings().redis_url, arguments or ["PING"])
+
+
+@cli.command()
+def health(part: Annotated[str, typer.Argument(help="Which part.", metavar="api|consumers|web")]) -> None:
+    """Tell whether a part on this machine does its work.
+
+    Exit status 0 where it does, 1 otherwise: made for the health checks of containers.
+
+    Example: tidings health consumers
+    """
+    from app.health import check
+    from app.settings import load_settings
+
+    print(check(load_settings(), part))
 
 
 @cli.command()

@@ -5,7 +5,6 @@ dashboard and the consumers, looked after until Ctrl-C.
 """
 
 import asyncio
-import http.client
 import signal
 import sys
 import time
@@ -14,10 +13,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from app import addresses, folder, local, logs, schema
+from app.health import status_of
 from app.process import port_problem
 from app.settings import Settings, load_settings
 from app.streams import EVENTS
@@ -140,19 +139,6 @@ def live(house: House, wish: Stop) -> None:
 def is_ready(settings: Settings) -> bool:
     """The API serves, and the dashboard answers, be it with an error: that one must not stop the others."""
     return status_of(addresses.api_url(settings) + "/readyz") == 200 and status_of(addresses.dashboard_url(settings)) is not None
-
-
-def status_of(url: str) -> int | None:
-    """What a GET is answered with; None: no answer."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2)  # no proxy of the environment
-    try:
-        connection.request("GET", parts.path)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
 
 
 def announcement(settings: Settings, event_id: str, now: datetime) -> list[str]:

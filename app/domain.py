@@ -75,6 +75,7 @@ class DecisionReason(StrEnum):
     OPTED_OUT = "opted_out"
     NOT_REQUESTED = "not_requested"  # the event named other channels
     RATE_LIMITED = "rate_limited"
+    REQUESTED = "requested"  # a direct notification: the caller chose the channel, nothing else was asked
 
 
 # From one status to the next. `store` holds the same moves in the WHERE of each update; a test compares the two.

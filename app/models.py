@@ -93,3 +93,14 @@ class Preference(SQLModel, table=True):
     push_opt_in: bool = True
     created_at: datetime = _instant()
     updated_at: datetime = _instant()
+
+
+class IdempotencyKey(SQLModel, table=True):
+    __tablename__ = "idempotency_key"
+
+    scope: str = _text(primary_key=True)
+    key: str = _text(primary_key=True)
+    body_hash: bytes = Field(sa_type=LargeBinary)
+    status: int | None = None
+    response: str | None = _text()
+    created_at: datetime = _instant()

@@ -5,6 +5,7 @@ import gc
 import signal
 import subprocess
 import sys
+import time
 
 import uvloop
 
@@ -14,6 +15,8 @@ from app.process import die_with_parent
 from app.resources import Unreachable
 from app.settings import SettingsError, load_settings
 from consumers.work import run
+
+LOOK_EVERY_S = 0.2
 
 
 def main() -> int:
@@ -55,12 +58,12 @@ def run_processes(options: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    codes = []
+    while not any(child.poll() for child in children) and any(child.poll() is None for child in children):
+        time.sleep(LOOK_EVERY_S)
+    stop(signal.SIGTERM, None)  # once: a second one cuts the drain short
     for child in children:
-        codes.append(child.wait())
-        if codes[-1] != 0:
-            stop(signal.SIGTERM, None)
-    return 0 if not any(codes) else 1
+        child.wait()
+    return 1 if any(child.returncode for child in children) else 0
 
 
 def _channels(text: str) -> list[Channel]:

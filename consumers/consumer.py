@@ -6,7 +6,6 @@ Two batches may be in hand, one in PostgreSQL while the next is read; never more
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -18,6 +17,7 @@ from app.resources import Resources
 from app.streams import Entry
 from consumers.channel_limit import ChannelLimit
 from consumers.database import Database
+from consumers.in_hand import InHand
 from consumers.reclaim import Reclaimer, split_alone
 from consumers.settle import Back, Bury, Leave, Settle, Verdict, settle_on_stream
 
@@ -40,39 +40,6 @@ class Handler(Protocol):
     async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
         """Entries delivered too often: end their rows, then settle."""
         ...
-
-
-@dataclass(slots=True)
-class InHand:
-    """The entries that were read and are not settled, by entry id and by row id."""
-
-    slots: int
-    entries: dict[bytes, Entry] = field(default_factory=dict)
-    rows: set[int] = field(default_factory=set)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def free(self) -> int:
-        return self.slots - len(self.entries)
-
-    def add(self, entry: Entry) -> bool:
-        """False where another entry of the same row is in hand."""
-        if entry.row_id in self.rows:
-            return False
-        self.entries[entry.id] = entry
-        if entry.row_id is not None:
-            self.rows.add(entry.row_id)
-        return True
-
-    def drop(self, entry: Entry) -> None:
-        if self.entries.pop(entry.id, None) is not None and entry.row_id is not None:
-            self.rows.discard(entry.row_id)
-        self.changed.set()
-
-    async def until(self, most: int) -> None:
-        """Returns once at most `most` entries are in hand."""
-        while len(self.entries) > most:
-            self.changed.clear()
-            await self.changed.wait()
 
 
 class Consumer:

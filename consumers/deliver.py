@@ -13,21 +13,22 @@ from typing import NamedTuple
 import structlog
 
 from app.batches import Batches
-from app.domain import Channel, CrashPolicy, Outcome, Status
+from app.domain import Channel, CrashPolicy, Outcome
 from app.resources import Resources
-from app.store.notifications import GO, WAIT, Claim, ClaimVerdict, Ending, Finish, claim, finish, release
-from app.store.owed import DeadVerdict, end_dead_notifications
+from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, claim, finish, release
+from app.store.owed import end_dead_notifications
 from app.streams import Entry
+from consumers.call import call_provider, message_of
 from consumers.database import Database
-from consumers.providers import Message, Provider, Rejected, Unavailable
+from consumers.providers import Provider
 from consumers.retry import Result, next_move
-from consumers.settle import Acknowledge, Back, Bury, Leave, Settle, Verdict
+from consumers.settle import Bury, Settle
+from consumers.verdicts import DEAD_LETTER, after_claim, after_dead, after_finish, after_release
 
 log = structlog.get_logger()
 
 # Goes on while the machine is suspended, as a lease in PostgreSQL does.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-DEAD_LETTER = "delivered {} times, and each time the consumer was gone before it was handled"
 
 
 class Attempt(NamedTuple):
@@ -180,63 +181,3 @@ def _troubles(ending: Ending) -> dict[str, object]:
     """What a log line adds for an attempt that was not sent."""
     wait_s = None if ending.wait_s is None else round(ending.wait_s, 1)
     return {"reason": ending.reason, "error": ending.error, "next_try_in_s": wait_s}
-
-
-def message_of(c: Claim, channel: Channel) -> Message:
-    """What the provider gets; the idempotency key is the same for all attempts until the notification is replayed."""
-    key = f"{c.id}-{c.replays}"
-    return Message(key, channel, c.user_id, c.address, c.event_id, c.event_type, c.payload_json, c.attempt)
-
-
-async def call_provider(provider: Provider, message: Message, limit_s: float) -> Result:
-    """One call, never longer than `limit_s`. Only an explicit refusal is a refusal: all else that goes wrong is unknown."""
-    try:
-        async with asyncio.timeout(limit_s):
-            receipt = await provider.send(message)
-        return Result(Outcome.SENT, receipt=receipt.id)
-    except Rejected as error:
-        return Result(Outcome.REJECTED, str(error))
-    except Unavailable as error:
-        return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=error.retry_after_s)
-    except TimeoutError:
-        return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit_s:g} s")
-    except asyncio.CancelledError as error:
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise
-        return Result(Outcome.UNKNOWN, _words(error))  # something that the provider waited for was cancelled
-    except Exception as error:
-        return Result(Outcome.UNKNOWN, _words(error))
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def after_claim(c: Claim, reclaim_after_s: float) -> Verdict:
-    """The entry of a notification that was not claimed."""
-    return Back(min(max(c.back_in_s, 0.0), reclaim_after_s)) if c.verdict in WAIT else Acknowledge()
-
-
-def after_finish(f: Finish | None, attempt: int) -> Verdict:
-    """The entry of an attempt that ended, from what the row says now. None: PostgreSQL refused the record."""
-    if f is None:
-        return Leave()
-    if f.status.final or (f.status is Status.PENDING and f.parked):
-        return Acknowledge()
-    if f.status is Status.PENDING and f.attempt == attempt:
-        return Back(max(0.0, f.due_in_s))
-    return Leave()
-
-
-def after_release(parked: bool | None) -> Verdict:
-    """The entry of a claim that was given back: at once again, unless the relay will publish it. None: it has a new owner."""
-    if parked is None:
-        return Leave()
-    return Acknowledge() if parked else Back(0)
-
-
-def after_dead(verdict: DeadVerdict | None, reason: str) -> Verdict:
-    """The entry of a dead letter. None: no row explains it."""
-    if verdict is None:
-        return Bury(reason)
-    return Leave() if verdict is DeadVerdict.BUSY else Acknowledge()

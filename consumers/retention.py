@@ -6,7 +6,8 @@ from datetime import timedelta
 import structlog
 
 from app.resources import Resources
-from app.store.retention import purge_page
+from app.store.idempotency import purge_idempotency_keys
+from app.store.retention import PAGE, purge_page
 from consumers.database import Database
 from consumers.pause import sleep_or_stop
 
@@ -26,6 +27,7 @@ class Retention:
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             await self.purge(stopping)
+            await self.purge_keys(stopping)
             await sleep_or_stop(EVERY_S, stopping)
 
     async def purge(self, stopping: asyncio.Event) -> int:
@@ -40,4 +42,12 @@ class Retention:
             await sleep_or_stop(BETWEEN_PAGES_S, stopping)
         if deleted:
             log.info("old events deleted", events=deleted, keep_days=self._keep.days)
+        return deleted
+
+    async def purge_keys(self, stopping: asyncio.Event) -> int:
+        """Idempotency keys older than a day; answers how many were deleted."""
+        deleted, last = 0, PAGE
+        while last == PAGE and not stopping.is_set():
+            last = await self._database.patiently(lambda: purge_idempotency_keys(self._pool, limit=PAGE))
+            deleted += last
         return deleted

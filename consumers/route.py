@@ -17,9 +17,9 @@ from app.store.owed import end_dead_events
 from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
 from app.streams import Entry
 from consumers.database import Database
-from consumers.deliver import DEAD_LETTER, after_dead
 from consumers.rate_limit import charge
 from consumers.settle import Acknowledge, Back, Bury, Settle, Verdict
+from consumers.verdicts import DEAD_LETTER, after_dead
 
 log = structlog.get_logger()
 

@@ -9,8 +9,10 @@ import asyncpg
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.resources import Unreachable
+
 ANSWER_LIMIT_S = 3.0
-FAILURES = (RedisError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (Unreachable, RedisError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 POSTGRESQL, REDIS = "PostgreSQL", "Redis"
 T = TypeVar("T")
 

@@ -1,6 +1,7 @@
 """The dashboard's addresses, and the Redis commands behind its numbers. Pure."""
 
 import shlex
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from app.addresses import DASHBOARD_PATH
@@ -9,7 +10,19 @@ from app.streams import GROUP
 BASE = DASHBOARD_PATH
 SEARCH = f"{BASE}/search"
 NOTIFICATIONS = f"{BASE}/notifications"
+USER = f"{BASE}/user"
+RETRIES = f"{BASE}/retries"
+FAILURES = f"{BASE}/failures"
+DEAD_LETTERS = f"{BASE}/dead-letters"
+REPLAY = f"{BASE}/replay"
 STATIC = "/static"
+PAGES = (
+    ("Overview", BASE),
+    ("Notifications", NOTIFICATIONS),
+    ("Retries", RETRIES),
+    ("Failures", FAILURES),
+    ("Dead letters", DEAD_LETTERS),
+)
 
 
 def story(event_pk: int) -> str:
@@ -19,8 +32,21 @@ def story(event_pk: int) -> str:
 
 def notifications(**wanted: object) -> str:
     """The list with the filters that are set; the others are left out."""
-    query = urlencode({name: str(value) for name, value in wanted.items() if value not in (None, "")})
-    return f"{NOTIFICATIONS}?{query}" if query else NOTIFICATIONS
+    return _with_query(NOTIFICATIONS, wanted)
+
+
+def user(user_id: str) -> str:
+    """One user's page."""
+    return _with_query(USER, {"id": user_id})
+
+
+def failures(**wanted: object) -> str:
+    """The failures with the filters that are set."""
+    return _with_query(FAILURES, wanted)
+
+
+def dead_letters(**wanted: object) -> str:
+    return _with_query(DEAD_LETTERS, wanted)
 
 
 def length_command(cli: str, stream: str) -> str:
@@ -41,3 +67,8 @@ def consumers_command(cli: str, stream: str) -> str:
 def oldest_command(cli: str, stream: str) -> str:
     """The oldest entry; its id starts with the millisecond it was added, to be held against TIME."""
     return f"{cli} XRANGE {shlex.quote(stream)} - + COUNT 1"
+
+
+def _with_query(path: str, wanted: Mapping[str, object]) -> str:
+    query = urlencode({name: str(value) for name, value in wanted.items() if value not in (None, "")})
+    return f"{path}?{query}" if query else path

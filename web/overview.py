@@ -8,9 +8,10 @@ from app.domain import EventStatus
 from app.settings import Settings
 from app.stream_stats import StreamStats
 from app.streams import DEAD
-from web import links, words
+from web import links, sql, words
 from web.away import Away
 from web.counts import Count, CountRows, OwedRows, Precision
+from web.failure_queries import BAD
 from web.health import Health, health, patience, stream_name
 from web.lookups import EventRows
 from web.parts import REFRESH_S, Badge, EventLine, Line, Moment, badge, event_line, limit_words, line, moment
@@ -49,11 +50,12 @@ class ConsumerLine:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A count of one status. `link` None: there is no list of these."""
+    """A count of one status, and the SQL that gives it. `link` None: there is no list of these."""
 
     badge: Badge
     count: str
     link: str | None
+    command: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +140,17 @@ def _consumer_lines(streams: list[StreamStats], silent_s: float) -> tuple[Consum
 
 
 def _tiles(counts: CountRows) -> tuple[Tile, ...]:
-    return tuple(Tile(badge(s), count_words(n), links.notifications(status=s)) for s, n in counts.notifications.items())
+    return tuple(
+        Tile(
+            badge(s),
+            count_words(n),
+            links.failures(status=s) if s in BAD else links.notifications(status=s),
+            sql.count_of(s),
+        )
+        for s, n in counts.notifications.items()
+    )
 
 
 def _event_tiles(counts: CountRows) -> tuple[Tile, ...]:
     order = (EventStatus.NEW, EventStatus.ROUTED, EventStatus.FAILED, EventStatus.CANCELLED)
-    return tuple(Tile(badge(s), count_words(counts.events[s]), None) for s in order)
+    return tuple(Tile(badge(s), count_words(counts.events[s]), None, sql.event_count_of(s)) for s in order)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from app.domain import Channel, Status
 from app.settings import Settings
-from web import links, words
+from web import links, sql, words
 from web.away import Away
-from web.lookups import EventRows, UserRows
-from web.parts import REFRESH_S, EventLine, Line, event_line, limit_words, line
+from web.lookups import EventRows
+from web.parts import REFRESH_S, Command, EventLine, Line, event_line, limit_words, line
 from web.queries import OPEN_ROWS, Filter, ListRows
 
 
@@ -28,13 +28,13 @@ class Listing:
     statuses: tuple[Choice, ...]
     channels: tuple[Choice, ...]
     user: str
-    preference: str
-    user_events: tuple[EventLine, ...]
+    user_link: str | None
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
     problem: str
     older: str | None
     newest: str | None
+    commands: tuple[Command, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,10 @@ class Message:
     user_link: str | None = None
 
 
-def listing(settings: Settings, wanted: Filter, rows: ListRows | Away, user: UserRows | Away | None) -> Listing:
-    """`user` None: no user was asked for."""
+def listing(settings: Settings, wanted: Filter, rows: ListRows | Away) -> Listing:
+    """The page, from its rows or from why there are none."""
     limit = limit_words(settings)
     answered = None if isinstance(rows, Away) else rows
-    about_user = user if isinstance(user, UserRows) else None
     chosen = {"status": wanted.status, "channel": wanted.channel, "user": wanted.user}
     older = answered.next_before if answered else None
     return Listing(
@@ -61,13 +60,13 @@ def listing(settings: Settings, wanted: Filter, rows: ListRows | Away, user: Use
         statuses=tuple(Choice(s, s == wanted.status) for s in Status),
         channels=tuple(Choice(c, c == wanted.channel) for c in Channel),
         user=wanted.user or "",
-        preference=words.preference(about_user.preference) if about_user else "",
-        user_events=tuple(event_line(e, about_user.now, limit) for e in about_user.events) if about_user else (),
+        user_link=links.user(wanted.user) if wanted.user else None,
         lines=tuple(line(row, answered.now, limit) for row in answered.listed) if answered else (),
         notes=_notes(answered) if answered else (),
-        problem=next((answer.sentence for answer in (rows, user) if isinstance(answer, Away)), ""),
+        problem=rows.sentence if isinstance(rows, Away) else "",
         older=links.notifications(**chosen, before=older) if older is not None else None,
         newest=links.notifications(**chosen) if wanted.before is not None else None,
+        commands=sql.listing(wanted),
     )
 
 
@@ -77,7 +76,7 @@ def found(text: str, rows: EventRows, is_user: bool, limit: str) -> Message:
         sentence = f"No event and no user is called {text}. Ids must match to the letter."
         return Message("Nothing found", None, sentence)
     events = tuple(event_line(event, rows.now, limit) for event in rows.events)
-    user_link = links.notifications(user=text) if is_user else None
+    user_link = links.user(text) if is_user else None
     return Message(f"Called {text}", None, "More than one thing has this id.", events, user_link)
 
 
@@ -90,7 +89,17 @@ def refused(status: int) -> Message:
     """An address or a method that there is none of."""
     if status == 404:
         return Message("Not found", None, "There is no such page, or no such event any more.")
-    return Message("Not possible", None, "The dashboard only shows: it does not take this request.")
+    return Message("Not possible", None, "This page only shows: it does not take this request.")
+
+
+def not_ours(sentence: str) -> Message:
+    """A POST that does not come from a page of ours, or that asks for nothing we do."""
+    return Message("Nothing was changed", None, sentence)
+
+
+def cannot_replay(away: Away) -> Message:
+    """The row may have been moved, if the answer was lost on its way: the list tells."""
+    return Message("Not replayed, as far as is known", None, f"{away.sentence} Look at the list again before you repeat it.")
 
 
 def broken() -> Message:

@@ -34,6 +34,14 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """What an operator types to get a number of this page: SQL, or a line for the shell."""
+
+    what: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Badge:
     """A status in its colour."""
 
@@ -61,8 +69,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class EventLine:
-    """One event in a list; `why` says what was decided, or why it failed."""
+    """One event in a list; `why` says what was decided, or why it failed. `id` is the row's."""
 
+    id: int
     event_id: str
     source: str
     story_link: str
@@ -98,7 +107,7 @@ def line(listed: Listed, now: datetime, limit: str) -> Line:
         id=n.id,
         created=moment(n.created_at, now),
         user=n.user_id,
-        user_link=links.notifications(user=n.user_id),
+        user_link=links.user(n.user_id),
         event_id=listed.event_id,
         story_link=links.story(n.event_pk),
         event_type=listed.event_type,
@@ -113,12 +122,13 @@ def line(listed: Listed, now: datetime, limit: str) -> Line:
 def event_line(event: Event, now: datetime, limit: str) -> EventLine:
     """`limit` is the sentence of the rate limit."""
     return EventLine(
+        id=event.id,
         event_id=event.event_id,
         source=event.source,
         story_link=links.story(event.id),
         event_type=event.type,
         user=event.user_id,
-        user_link=links.notifications(user=event.user_id),
+        user_link=links.user(event.user_id),
         created=moment(event.created_at, now),
         badge=badge(event.status),
         why=words.why(event.reason, event.error, limit) or words.decisions(event.decisions, limit),

@@ -69,9 +69,9 @@ async def notifications(engine: AsyncEngine, wanted: Filter, rows: int = PAGE_RO
     """One page of notifications; the next one has `before = next_before`."""
     candidates = _candidates(wanted)
     async with reading(engine) as (session, now):
-        listed = await _listed(session, _page_ids(candidates, wanted, rows + 1))
-        more = listed[rows - 1].notification.id if len(listed) > rows else None
-        page = ListRows(now, listed[:rows], next_before=more)
+        found = await listed(session, _page_ids(candidates, wanted, rows + 1))
+        more = found[rows - 1].notification.id if len(found) > rows else None
+        page = ListRows(now, found[:rows], next_before=more)
         if _lists_open(wanted):
             return replace(page, open_capped=await _reached_the_cap(session, candidates))
         return page if more else await _last_page(session, candidates, page)
@@ -113,7 +113,8 @@ def _page_ids(candidates: Subquery, wanted: Filter, most: int) -> Select[int]:
     return select(candidates.c.id).where(*conditions).order_by(candidates.c.id.desc()).limit(most)
 
 
-async def _listed(session: AsyncSession, ids: Select[int]) -> list[Listed]:
+async def listed(session: AsyncSession, ids: Select[int]) -> list[Listed]:
+    """These notifications with their events' ids and types, newest first."""
     page = (
         select(Notification, col(Event.event_id), col(Event.type))
         .join(Event, col(Event.id) == col(Notification.event_pk))

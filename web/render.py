@@ -1,19 +1,30 @@
 """From a page's record to a response: every value escaped, every response under a strict content policy."""
 
+from typing import TypeAlias
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from web import links
+from web.failures import DeadLetters, Failures
 from web.overview import Overview
 from web.pages import Listing
 from web.pages import Message as MessagePage
+from web.retries import Retries
 from web.story import Story
+from web.user import UserPage
+
+Page: TypeAlias = Overview | Listing | Retries | Failures | DeadLetters | UserPage | Story | MessagePage
 
 TEMPLATES: dict[type, str] = {
     Overview: "overview.html",
     Listing: "notifications.html",
+    Retries: "retries.html",
+    Failures: "failures.html",
+    DeadLetters: "dead_letters.html",
+    UserPage: "user.html",
     Story: "story.html",
     MessagePage: "message.html",
 }
@@ -21,7 +32,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer a form of ours would come with `Origin: null`
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
@@ -33,15 +44,17 @@ _environment = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_environment.globals.update(base=links.BASE, notifications=links.NOTIFICATIONS, search=links.SEARCH, static=links.STATIC)
+_environment.globals.update(
+    base=links.BASE, notifications=links.NOTIFICATIONS, search=links.SEARCH, static=links.STATIC, pages=links.PAGES
+)
 
 
-def html(page: Overview | Listing | Story | MessagePage) -> str:
+def html(page: Page) -> str:
     """The whole document."""
     return _environment.get_template(TEMPLATES[type(page)]).render(page=page)
 
 
-def respond(page: Overview | Listing | Story | MessagePage, status: int = 200) -> Response:
+def respond(page: Page, status: int = 200) -> Response:
     """The page, never to be cached."""
     body = html(page).encode("utf-8", "replace")
     return Response(body, status, {"Cache-Control": "no-store"}, "text/html; charset=utf-8")

@@ -1,9 +1,10 @@
-"""The dashboard's handlers: parse, ask both servers at once, build the page, answer. They only read."""
+"""The dashboard's handlers: parse, ask both servers at once, build the page, answer. GET only reads, POST replays."""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,13 +19,19 @@ from starlette.types import ASGIApp
 from app.domain import Channel, Status
 from app.settings import Settings
 from app.stream_stats import stream_stats
-from web import counts, links, lookups, pages, queries
+from web import counts, failure_queries, links, lookups, pages, queries, retry_queries
+from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask
+from web.failure_queries import BAD, FailureFilter
+from web.failures import dead_letters, failures
 from web.overview import overview
 from web.parts import limit_words
 from web.queries import Filter
 from web.render import SecureHeaders, respond
+from web.replay import BODY_MAX, COOKIE, KINDS, NotOurs, Replay, check_ours, hand_out, notice, replay, token_of
+from web.retries import retries
 from web.story import story
+from web.user import user_page
 
 NEWEST_ROWS = 25
 ID_MAX = 255  # characters of an event or user id
@@ -38,6 +45,11 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis) -> ASGIApp:
         Route("/", dashboard.home),
         Route(links.BASE, dashboard.overview),
         Route(links.NOTIFICATIONS, dashboard.notifications),
+        Route(links.USER, dashboard.user),
+        Route(links.RETRIES, dashboard.retries),
+        Route(links.FAILURES, dashboard.failures),
+        Route(links.DEAD_LETTERS, dashboard.dead_letters),
+        Route(links.REPLAY, dashboard.replay, methods=["POST"]),
         Route(links.BASE + "/events/{event_pk}", dashboard.event),
         Route(links.SEARCH, dashboard.search),
         Mount(links.STATIC, StaticFiles(packages=[("web", "static")])),
@@ -70,11 +82,54 @@ class Dashboard:
 
     async def notifications(self, request: Request) -> Response:
         wanted = parse_filter(dict(request.query_params))
-        rows, user = await asyncio.gather(
-            ask(POSTGRESQL, queries.notifications(self.engine, wanted)),
-            ask(POSTGRESQL, self._user(wanted.user)),
+        rows = await ask(POSTGRESQL, queries.notifications(self.engine, wanted))
+        return respond(pages.listing(self.settings, wanted, rows), status_of(rows))
+
+    async def user(self, request: Request) -> Response:
+        user_id = stored_text(request.query_params.get("id", ""))
+        if not user_id:
+            raise HTTPException(404)
+        user, rows, allowance = await asyncio.gather(
+            ask(POSTGRESQL, lookups.user(self.engine, user_id)),
+            ask(POSTGRESQL, queries.notifications(self.engine, Filter(user=user_id))),
+            ask(REDIS, read_allowance(self.redis, self.settings, user_id)),
         )
-        return respond(pages.listing(self.settings, wanted, rows, user), 503 if isinstance(rows, Away) else 200)
+        return respond(user_page(self.settings, user_id, user, rows, allowance), status_of(rows))
+
+    async def retries(self, _request: Request) -> Response:
+        rows = await ask(POSTGRESQL, retry_queries.retries(self.engine))
+        return respond(retries(self.settings, rows), status_of(rows))
+
+    async def failures(self, request: Request) -> Response:
+        asked, token = dict(request.query_params), token_of(request)
+        wanted = parse_failures(asked)
+        rows = await ask(POSTGRESQL, failure_queries.failures(self.engine, wanted))
+        page = failures(self.settings, wanted, rows, token, notice(asked))
+        return hand_out(respond(page, status_of(rows)), request, token)
+
+    async def dead_letters(self, request: Request) -> Response:
+        token = token_of(request)
+        rows, entries = await asyncio.gather(
+            ask(POSTGRESQL, failure_queries.dead_letters(self.engine)),
+            ask(REDIS, failure_queries.dead_entries(self.redis)),
+        )
+        page = dead_letters(self.settings, rows, entries, token, notice(dict(request.query_params)))
+        return hand_out(respond(page, status_of(rows)), request, token)
+
+    async def replay(self, request: Request) -> Response:
+        """Replay one row, then back to the page that asked, which says what happened."""
+        form = await read_form(request)
+        try:
+            check_ours(request.headers, request.cookies.get(COOKIE, ""), form.get("token", ""))
+        except NotOurs as why:
+            return respond(pages.not_ours(str(why)), 403)
+        wanted = parse_replay(form)
+        if wanted is None:
+            return respond(pages.not_ours("This form names no row to replay."), 400)
+        told = await ask(POSTGRESQL, replay(self.settings, wanted))
+        if isinstance(told, Away):
+            return respond(pages.cannot_replay(told), 503)
+        return RedirectResponse(back_to(form, told), 303)
 
     async def event(self, request: Request) -> Response:
         event_pk = row_id(request.path_params["event_pk"])
@@ -99,12 +154,9 @@ class Dashboard:
         if isinstance(is_user, Away):
             return respond(pages.cannot_read(is_user), 503)
         if len(events.events) + is_user == 1:
-            return RedirectResponse(links.notifications(user=text) if is_user else links.story(events.events[0].id), 303)
+            return RedirectResponse(links.user(text) if is_user else links.story(events.events[0].id), 303)
         page = pages.found(text, events, is_user, limit_words(self.settings))
         return respond(page, 200 if events.events else 404)
-
-    async def _user(self, user_id: str | None) -> lookups.UserRows | None:
-        return None if user_id is None else await lookups.user(self.engine, user_id)
 
 
 def parse_filter(asked: Mapping[str, str]) -> Filter:
@@ -116,6 +168,48 @@ def parse_filter(asked: Mapping[str, str]) -> Filter:
         user=stored_text(asked.get("user", "")) or None,
         before=row_id(asked.get("before", "")),
     )
+
+
+def parse_failures(asked: Mapping[str, str]) -> FailureFilter:
+    """From a query string or a form. What cannot be understood counts as not asked."""
+    status = asked.get("status", "")
+    return FailureFilter(
+        status=Status(status) if status in set(BAD) else None,
+        reason=stored_text(asked.get("reason", "")) or None,
+        before=row_id(asked.get("before", "")),
+    )
+
+
+def parse_replay(form: Mapping[str, str]) -> Replay | None:
+    """The row that a form names; None where it names none."""
+    kind = next((kind for kind in KINDS if kind in form), "")
+    number = row_id(form.get(kind, ""))
+    return None if number is None else Replay(kind, number)
+
+
+def back_to(form: Mapping[str, str], told: Mapping[str, str]) -> str:
+    """The page that asked, as it was filtered, with what happened."""
+    if form.get("back") == "dead":
+        return links.dead_letters(**told)
+    kept = parse_failures(form)
+    return links.failures(status=kept.status, reason=kept.reason, before=kept.before, **told)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a small form, the last of each name; {} where it is none, or too big."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_MAX:
+            return {}
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return {}
+    return dict(parse_qsl(body.decode("latin-1")))
+
+
+def status_of(rows: object) -> int:
+    """503 where PostgreSQL is away."""
+    return 503 if isinstance(rows, Away) else 200
 
 
 def stored_text(asked: str) -> str:

@@ -74,7 +74,7 @@ def story(rows: StoryRows, limit: str) -> Story:
         source=event.source,
         event_type=event.type,
         user=event.user_id,
-        user_link=links.notifications(user=event.user_id),
+        user_link=links.user(event.user_id),
         badge=badge(event.status),
         steps=tuple(_event_steps(event, now, limit)),
         channels=tuple(_channels(rows, limit)),

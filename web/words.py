@@ -13,6 +13,7 @@ _DECISIONS: dict[str, str] = {
     DecisionReason.OPTED_IN: "the user opted in",
     DecisionReason.OPTED_OUT: "the user opted out",
     DecisionReason.NOT_REQUESTED: "the event asked for other channels",
+    DecisionReason.REQUESTED: "the caller chose this channel",
 }
 _REASONS: dict[str, str] = {
     Reason.REJECTED: "the provider refused it for good",

@@ -32,7 +32,7 @@ async def list_notifications(engine: AsyncEngine, request: Request) -> Response:
     shown = lines[:limit]
     more = len(lines) > limit
     link = {"Link": _next_link(user_id, status, channel, limit, shown[-1].id)} if more else None
-    return json_answer([_line_json(line) for line in shown], link)
+    return json_answer([line_json(line) for line in shown], link)
 
 
 def _next_link(user_id: str, status: str | None, channel: str | None, limit: int, before_id: int) -> str:
@@ -42,7 +42,8 @@ def _next_link(user_id: str, status: str | None, channel: str | None, limit: int
     return f'</api/notifications/{quote(user_id, safe="")}?{query}>; rel="next"'
 
 
-def _line_json(line: NotificationLine) -> dict[str, Any]:
+def line_json(line: NotificationLine) -> dict[str, Any]:
+    """A notification as lists show it."""
     return {
         "id": line.id,
         "eventId": line.event_id,

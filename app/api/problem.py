@@ -33,12 +33,15 @@ class Kind:
 
 
 MALFORMED = Kind(400, "malformed-json", "The body is not JSON")
+BAD_KEY = Kind(400, "idempotency-key-invalid", "The idempotency key is not valid")
 NOT_FOUND = Kind(404, "not-found", "Not found")
 WRONG_METHOD = Kind(405, "method-not-allowed", "Method not allowed")
 ID_REUSED = Kind(409, "event-id-reused", "The event id belongs to another event")
+WRONG_STATUS = Kind(409, "status-conflict", "The status does not allow this")
 TOO_LARGE = Kind(413, "body-too-large", "The body is too large")
 WRONG_TYPE = Kind(415, "unsupported-media-type", "Unsupported media type")
 INVALID = Kind(422, "validation", "The request is not valid")
+KEY_REUSED = Kind(422, "idempotency-key-reused", "The idempotency key belongs to another request")
 INTERNAL = Kind(500, "internal-error", "Internal error")
 UNAVAILABLE = Kind(503, "unavailable", "Temporarily unavailable")
 

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 from app.accept import Acceptor
 from app.addresses import api_url
-from app.api import events, notifications, preferences, service
+from app.api import direct, events, notifications, operate, preferences, service
 from app.api.problem import HANDLERS
 from app.logs import configure
 from app.resources import Resources, Unreachable, open_engine, open_resources
@@ -70,6 +70,8 @@ def build_app(resources: Resources, engine: AsyncEngine, acceptor: Acceptor) -> 
         routes=[
             *events.routes(acceptor, engine),
             *notifications.routes(engine),
+            *operate.routes(resources, engine),
+            *direct.routes(resources),
             *preferences.routes(resources.pool),
             *service.routes(resources),
         ],

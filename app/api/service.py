@@ -19,7 +19,9 @@ log = structlog.get_logger()
 
 CHECK_WITHIN_S = 1.5
 OK = "ok"
-TABLES = "select 'event'::regclass, 'notification'::regclass, 'attempt'::regclass, 'preference'::regclass"
+TABLES = """
+select 'event'::regclass, 'notification'::regclass, 'attempt'::regclass, 'preference'::regclass, 'idempotency_key'::regclass
+"""
 
 
 def routes(resources: Resources) -> list[Route]:
@@ -38,6 +40,7 @@ async def welcome(settings: Settings, _request: Request) -> Response:
             "events": "/api/events",
             "event": "/api/events/{eventId}",
             "notifications": "/api/notifications/{userId}",
+            "message": "/api/v1/notifications",
             "preferences": "/api/preferences/{userId}",
             "health": "/healthz",
             "readiness": "/readyz",

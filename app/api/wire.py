@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from app.api.problem import TOO_LARGE, WRONG_TYPE, Problem, invalid
+from app.api.problem import NOT_FOUND, TOO_LARGE, WRONG_TYPE, Problem, invalid
 
 JSON = "application/json"
 BODY_MAX_BYTES = 256 * 1024
@@ -72,6 +72,14 @@ def _check_type(headers: Mapping[bytes, bytes], types: tuple[str, ...]) -> None:
 def path_id(request: Request, name: str) -> str:
     """The id `name` of the path, decoded. Raises Problem 422 where no such id can exist."""
     return _fit_id(request.path_params[name], _camel(name))
+
+
+def path_row_id(request: Request, name: str) -> int:
+    """The row id `name` of the path. Raises Problem 404 where it is no number that a row can have."""
+    value = request.path_params[name]
+    if re.fullmatch(r"[0-9]{1,19}", value) and int(value) <= ROW_ID_MAX:
+        return int(value)
+    raise Problem(NOT_FOUND, "There is nothing with this id: an id here is a number.")
 
 
 def query_id(request: Request, name: str, default: str) -> str:

@@ -121,6 +121,14 @@ async def user_notifications(
         return [_line(*row) for row in await session.exec(query)]
 
 
+async def notification_line(engine: AsyncEngine, notification_id: int) -> NotificationLine | None:
+    """One notification; None: there is none with this id."""
+    query = select(Notification, Event, _payload_json()).join(Event, col(Event.id) == col(Notification.event_pk))
+    async with AsyncSession(engine) as session:
+        found = (await session.exec(query.options(WITHOUT_PAYLOAD).where(Notification.id == notification_id))).first()
+    return None if found is None else _line(*found)
+
+
 def _payload_json() -> ColumnElement[Any]:
     return cast(col(Event.payload), Text)
 

@@ -131,7 +131,7 @@ left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 're
 """
 
 # A late truth (`sent`, an explicit refusal) beats UNKNOWN; a retry that follows from it is parked, since its entry may be gone.
-# Where a new attempt was begun meanwhile, the truth about the old one is told in its own row (`replaced`).
+# Where the notification went on meanwhile (a new attempt, a replay), the truth about the old one is told in its own row (`replaced`).
 FINISH = """
 with told as (
   select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -161,7 +161,8 @@ with told as (
   update attempt a set provider = told.provider, ended_at = now(), outcome = told.outcome, error = told.error,
     receipt = told.receipt
   from told join mine using (id)
-  where told.attempt < mine.attempt and a.notification_id = told.id and a.number = told.attempt and a.outcome = 'unknown'
+  where (told.attempt < mine.attempt or mine.status = 'PENDING') and told.outcome <> 'unknown'
+    and a.notification_id = told.id and a.number = told.attempt and a.outcome = 'unknown'
 )
 select m.id, v.id is not null as recorded, coalesce(v.status, m.status) as status, m.attempt,
   coalesce(v.parked, m.published_at is null) as parked,

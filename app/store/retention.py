@@ -18,8 +18,8 @@ class Purged:
     last_id: int | None
 
 
-# Ids grow with time, so the first page without an old event is the last one to look at. An event goes only as a whole: it, and each
-# of its notifications, ended before the limit; they are judged once they are locked, so a replay at the same moment keeps them.
+# Ids grow with time, so the first page without an old event is the last one to look at. An event goes only as a whole: it, and
+# each of its notifications, ended before the limit; they are judged once they are locked, so a replay at that moment keeps them.
 PURGE = """
 with page as (
   select id, done and updated_at < now() - $2::interval as ended, created_at < now() - $2::interval as old

@@ -1,5 +1,6 @@
 """The API in this process, for tests: its app on the test's own servers, and rows as consumers would have left them."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,11 +9,12 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import uvicorn
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from app.accept import Acceptor
-from app.api.server import build_app
+from app.api.server import build_app, listen, server_config
 from app.resources import Resources, open_engine, open_resources
 from app.settings import Settings
 
@@ -61,6 +63,18 @@ async def serve_in_process(resources: Resources, engine: AsyncEngine) -> AsyncIt
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://api") as client:
             yield Api(app, client, resources, engine)
+
+
+@asynccontextmanager
+async def on_a_socket(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    """The app behind uvicorn, set up as the process does."""
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(server_config(api.app))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+        yield client
+    server.should_exit = True
+    await running
 
 
 def closed_port() -> int:

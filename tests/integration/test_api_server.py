@@ -14,15 +14,15 @@ from dataclasses import replace
 import asyncpg
 import httpx2
 import pytest
-import uvicorn
 
-from app.api.server import PortProblem, listen, server_config
+from app.api.server import PortProblem, listen
 from app.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.api import (
     Api,
     assert_problem,
     closed_port,
+    on_a_socket,
     open_api,
     open_api_without_postgresql,
     sample,
@@ -36,18 +36,6 @@ MAIN = [sys.executable, "-c", "from app.api.server import main; main()"]
 async def api(settings: Settings) -> AsyncIterator[Api]:
     async with open_api(settings) as api:
         yield api
-
-
-@asynccontextmanager
-async def on_a_socket(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
-    """The app behind uvicorn, set up as the process does."""
-    listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(server_config(api.app))
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
-        yield client
-    server.should_exit = True
-    await running
 
 
 def environment(settings: Settings, port: int) -> dict[str, str]:

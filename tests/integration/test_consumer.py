@@ -13,8 +13,9 @@ from app.domain import Outgoing
 from app.resources import Resources
 from app.store.owed import clock
 from app.streams import EVENTS, GROUP, Entry
-from consumers.consumer import Consumer, InHand
+from consumers.consumer import Consumer
 from consumers.database import Database
+from consumers.in_hand import InHand
 from consumers.settle import Acknowledge, Back, Settle, Verdict
 
 Wait = Callable[..., Awaitable[Any]]

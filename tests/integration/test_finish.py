@@ -8,6 +8,7 @@ import pytest
 from app.domain import Channel, Outcome, Reason, Status
 from app.resources import Resources
 from app.store.notifications import Ending, Finish, claim, finish, release
+from app.store.operate import replay_notifications
 from tests.support import attempts, change, locked_before, notification, start_attempt, start_attempts
 
 CRASHED = "lease_until = now() - interval '1 s'"  # of a PROCESSING row: its consumer is gone
@@ -156,6 +157,15 @@ async def test_after_a_crash_claim_the_new_attempt_decides(resources: Resources)
     assert (first["number"], first["consumer"], first["possible_duplicate"]) == (1, "me", False)
     assert first["outcome"] == "rejected", "the truth about the old attempt is told all the same"
     assert (second["number"], second["consumer"], second["possible_duplicate"]) == (2, "successor", True)
+
+
+async def test_an_outcome_that_comes_after_a_replay_is_told_in_its_attempt(resources: Resources) -> None:
+    mine = await start_attempt(resources, Channel.SMS)
+    await crash_claim(resources, mine, at_most_once=True)
+    await replay_notifications(resources.pool, [mine])
+    late = await tell(resources, mine, 1, **SENT)
+    assert (late.recorded, late.status) == (False, "PENDING")
+    assert (await only_attempt(resources, mine))["outcome"] == "sent"
 
 
 async def test_an_id_without_a_row_gets_no_answer(resources: Resources) -> None:

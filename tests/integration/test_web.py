@@ -101,7 +101,7 @@ async def test_the_story_of_an_event_says_why_there_was_no_sms(browser: httpx2.A
     assert "not used, the user opted out" in story
     assert "to be sent: first try has been due for" in story
     assert "&#34;orderAmount&#34;: 250" in story
-    assert "This user has opted out of SMS." in await page(browser, "/notifications?user=user_123")
+    assert "This user has opted out of SMS." in await page(browser, "/user?id=user_123")
 
 
 async def test_the_story_shows_the_open_attempt(browser: httpx2.AsyncClient, resources: Resources) -> None:
@@ -119,11 +119,11 @@ async def test_a_search_for_an_event_leads_to_its_story(browser: httpx2.AsyncCli
     assert answer.headers["location"] == f"{BASE}/events/{event_pk}"
 
 
-async def test_a_search_for_a_user_leads_to_the_list(browser: httpx2.AsyncClient, resources: Resources) -> None:
+async def test_a_search_for_a_user_leads_to_the_user(browser: httpx2.AsyncClient, resources: Resources) -> None:
     await support.add_notification(resources, user_id="user 1&2")
     answer = await browser.get(f"{BASE}/search", params={"q": "user 1&2"})
-    assert answer.headers["location"] == f"{BASE}/notifications?user=user+1%262"
-    assert "Notifications of user 1&amp;2" in (await browser.get(answer.headers["location"])).text
+    assert answer.headers["location"] == f"{BASE}/user?id=user+1%262"
+    assert "<h1><bdi>user 1&amp;2</bdi></h1>" in (await browser.get(answer.headers["location"])).text
 
 
 async def test_a_user_without_notifications_is_found_by_the_event(browser: httpx2.AsyncClient, resources: Resources) -> None:
@@ -237,6 +237,8 @@ async def test_the_dashboard_cannot_write(settings: Settings) -> None:
         "/notifications?before=-1", f"/notifications?before={'9' * 5000}", "/notifications?before=²&status=sent&channel=FAX",
         "/notifications?user=%00", "/notifications?user=%ff%fe", f"/notifications?user={'x' * 5000}", "/search", "/search?q=",
         "/search?q=%ed%a0%80", f"/search?q={'%F0%9F%92%A9' * 300}", "/notifications?status=PENDING&status=SENT", "/../static/x",
+        "/user", "/user?id=", "/user?id=%00", f"/user?id={'%F0%9F%92%A9' * 300}", "/failures?status=SENT&reason=%00&before=x",
+        f"/failures?before={'9' * 5000}&replayed=notification-x", f"/failures?replayed=notification-{'9' * 5000}", "/retries?x=y",
     ],
 )  # fmt: skip
 async def test_nothing_that_can_be_typed_breaks_it(browser: httpx2.AsyncClient, path: str) -> None:
@@ -267,7 +269,7 @@ async def test_postgresql_away(make_settings: Make) -> None:
         overview = await page(browser, status=503)
         assert "PostgreSQL cannot be reached." in overview
         assert "XLEN" in overview, "the streams are shown"
-        for path in ("/notifications", "/notifications?user=ann", "/events/1", "/search?q=ann"):
+        for path in ("/notifications", "/retries", "/failures", "/dead-letters", "/user?id=ann", "/events/1", "/search?q=ann"):
             assert "PostgreSQL cannot be reached." in await page(browser, path, status=503)
 
 

@@ -10,7 +10,21 @@ import pytest
 
 from app.cli import main
 
-COMMANDS = ["", "dev", "api", "consumers", "web", "schema", "schema apply", "schema check", "send", "redis", "version"]
+COMMANDS = [
+    "",
+    "dev",
+    "api",
+    "consumers",
+    "web",
+    "schema",
+    "schema apply",
+    "schema check",
+    "send",
+    "seed",
+    "redis",
+    "health",
+    "version",
+]
 NOWHERE = {"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/d", "API_PORT": "1"}
 
 ONE_LINE = {

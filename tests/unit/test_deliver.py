@@ -9,10 +9,11 @@ import pytest
 from app.domain import Channel, Outcome, Status
 from app.store.notifications import Claim, ClaimVerdict, Finish
 from app.store.owed import DeadVerdict
-from consumers.deliver import after_claim, after_dead, after_finish, call_provider, message_of
+from consumers.call import call_provider, message_of
 from consumers.providers import Message, Provider, Receipt, Rejected, Unavailable
 from consumers.retry import Result
 from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict
+from consumers.verdicts import after_claim, after_dead, after_finish
 from tests.support import HANG, Scripted
 
 MESSAGE = Message("7-0", Channel.SMS, "ann", None, "e-1", "ORDER_PLACED", "{}", 1)

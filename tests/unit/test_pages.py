@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 
 from app.domain import Channel, Status
-from app.models import Preference
 from tests.unit import ready_made as made
 from tests.unit.ready_made import HOSTILE, LIMIT, NOW, SETTINGS
 from web import pages
 from web.away import POSTGRESQL, REDIS, Away
 from web.counts import Precision
-from web.lookups import UserRows
 from web.overview import Overview, overview
 from web.queries import Filter
 from web.render import html
@@ -80,12 +78,11 @@ def hostile_pages() -> list[Any]:
     rows = made.listed(failed)
     rows.listed[0] = rows.listed[0]._replace(event_id=HOSTILE, event_type=HOSTILE)
     crowd = made.streams(email={"consumers": (made.consumer(HOSTILE),)})
-    user = UserRows(NOW, None, [event])
     return [
         page_of(streams=crowd, newest=rows, failed=made.events(event)),
         page_of(streams=Away(REDIS, HOSTILE), owed=Away(POSTGRESQL, HOSTILE)),
-        pages.listing(SETTINGS, Filter(user=HOSTILE), rows, user),
-        pages.listing(SETTINGS, Filter(), Away(POSTGRESQL, HOSTILE), None),
+        pages.listing(SETTINGS, Filter(user=HOSTILE), rows),
+        pages.listing(SETTINGS, Filter(), Away(POSTGRESQL, HOSTILE)),
         story(made.story_rows(event, [failed], [tried]), LIMIT),
         pages.found(HOSTILE, made.events(event), True, LIMIT),
         pages.cannot_read(Away(POSTGRESQL, HOSTILE)),
@@ -183,7 +180,7 @@ def test_a_part_that_could_not_be_read_is_named() -> None:
 
 def test_a_list_keeps_its_filter_while_paging() -> None:
     rows = made.listed(made.notification(Status.FAILED, "SMS", reason="rejected", error="no such number"), next_before=70)
-    page = pages.listing(SETTINGS, Filter(Status.FAILED, Channel.SMS, "user 1&2", before=99), rows, None)
+    page = pages.listing(SETTINGS, Filter(Status.FAILED, Channel.SMS, "user 1&2", before=99), rows)
     assert page.older == "/admin/queues/notifications?status=FAILED&channel=SMS&user=user+1%262&before=70"
     assert page.newest == "/admin/queues/notifications?status=FAILED&channel=SMS&user=user+1%262"
     document = render(page)
@@ -194,18 +191,16 @@ def test_a_list_keeps_its_filter_while_paging() -> None:
 
 def test_a_list_says_what_it_left_out() -> None:
     rows = made.listed(next_before=5, searched=20_000, open_capped=True)
-    text = render(pages.listing(SETTINGS, Filter(channel=Channel.SMS), rows, None)).text
+    text = render(pages.listing(SETTINGS, Filter(channel=Channel.SMS), rows)).text
     assert "Looked through 20,000 notifications" in text
     assert "5,000 of each channel that have waited longest" in text
     assert "No such notifications on this page" in text
 
 
-def test_a_user_who_got_nothing_is_explained() -> None:
-    out = Preference(user_id="user_123", email_opt_in=True, sms_opt_in=False, push_opt_in=False)
-    silent = made.event(decisions=made.decisions(EMAIL="not_requested", SMS="opted_out", PUSH="opted_out"))
-    text = render(pages.listing(SETTINGS, Filter(user="user_123"), made.listed(), UserRows(NOW, out, [silent]))).text
-    assert "This user has opted out of SMS and PUSH." in text
-    assert "EMAIL not used, the event asked for other channels; SMS not used, the user opted out" in text
+def test_a_list_of_one_user_leads_to_the_user_and_tells_the_sql() -> None:
+    page = pages.listing(SETTINGS, Filter(Status.PENDING, user="o'neil"), made.listed())
+    assert page.user_link == "/admin/queues/user?id=o%27neil"
+    assert "where user_id = 'o''neil' and not done and status = 'PENDING' order by id desc" in render(page).text
 
 
 def test_a_possible_duplicate_is_marked() -> None:

@@ -9,7 +9,7 @@ from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
-SETTINGS = README.split("## Settings")[1].split("## Words")[0]
+SETTINGS = README.split("## Settings")[1].split("\n## ")[0]
 ROWS = {name: row for row in SETTINGS.splitlines() if row.startswith("| `") for name in re.findall(r"`([A-Z][A-Z_]+)`", row)}
 
 
@@ -27,6 +27,17 @@ def test_the_tree_names_what_exists() -> None:
     tree = README.split("## The tree")[1].split("## Commands")[0]
     known = {path.name for path in ROOT.rglob("*") if ".venv" not in path.parts} | {"python"}
     named = set(re.findall(r"\b[a-z_]+\.(?:py|sql)\b", tree)) | {name.rstrip("/") for name in re.findall(r"\b[a-z_]+/", tree)}
+    assert named <= known, named - known
+
+
+def test_every_test_that_the_readme_names_exists() -> None:
+    known = {
+        f"{path.name}::{test}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for test in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.M)
+    }
+    named = set(re.findall(r"`(test_\w+\.py::\w+)`", README))
+    assert len(named) > 20
     assert named <= known, named - known
 
 

@@ -1,0 +1,55 @@
+"""`tidings doctor`: what is wrong here, and the command that mends it. Facts are gathered, then judged by pure functions."""
+
+import asyncio
+import sys
+
+import orjson
+
+from app import schema
+from app.doctor import parts, servers, streams
+from app.doctor.facts import Away, Facts
+from app.doctor.finding import Finding, Level, not_judged, ok
+from app.doctor.gather import gather_facts
+from app.doctor.tables import tables
+from app.settings import Settings, SettingsError, load_settings
+
+__all__ = ["examine", "judge", "run"]
+
+
+def run(as_json: bool = False) -> bool:
+    """Print what was found, a line each or as JSON. False: something failed."""
+    try:
+        found = asyncio.run(examine(load_settings()))
+    except SettingsError as error:
+        found = parts.settings_wrong(str(error))
+    if as_json:
+        sys.stdout.write(orjson.dumps([f.record() for f in found], option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        sys.stdout.write("".join(f.line() + "\n" for f in found))
+    return not any(f.level is Level.FAIL for f in found)
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """All findings about a system with these settings; takes 3 s where a server is dead."""
+    return judge(settings, await gather_facts(settings))
+
+
+def judge(settings: Settings, facts: Facts, may: streams.Limits | None = None) -> list[Finding]:
+    """Every check, in the order in which one would mend. `may`: other limits than the settings give."""
+    named = settings.model_fields_set
+    return [
+        ok("settings", "fit together"),
+        *servers.postgres(facts.postgres, "database_url" in named),
+        _tables(facts),
+        *servers.redis(facts.redis, "redis_url" in named),
+        servers.clocks(facts.postgres, facts.redis),
+        *streams.streams(facts.streams, may or streams.limits(settings)),
+        *(parts.port(port) for port in facts.ports),
+        parts.providers(),
+    ]
+
+
+def _tables(facts: Facts) -> Finding:
+    if isinstance(facts.postgres, Away):
+        return not_judged("tables", "PostgreSQL")
+    return tables(facts.postgres.differences, schema.schema_text())

@@ -1,0 +1,38 @@
+"""One call to a provider: what it is given, and what its answer, silence or failure means."""
+
+import asyncio
+
+from app.domain import Channel, Outcome
+from app.store.notifications import Claim
+from consumers.providers import Message, Provider, Rejected, Unavailable
+from consumers.retry import Result
+
+
+def message_of(c: Claim, channel: Channel) -> Message:
+    """What the provider gets; the idempotency key is the same for all attempts until the notification is replayed."""
+    key = f"{c.id}-{c.replays}"
+    return Message(key, channel, c.user_id, c.address, c.event_id, c.event_type, c.payload_json, c.attempt)
+
+
+async def call_provider(provider: Provider, message: Message, limit_s: float) -> Result:
+    """One call, never longer than `limit_s`. Only an explicit refusal is a refusal: all else that goes wrong is unknown."""
+    try:
+        async with asyncio.timeout(limit_s):
+            receipt = await provider.send(message)
+        return Result(Outcome.SENT, receipt=receipt.id)
+    except Rejected as error:
+        return Result(Outcome.REJECTED, str(error))
+    except Unavailable as error:
+        return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=error.retry_after_s)
+    except TimeoutError:
+        return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit_s:g} s")
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        return Result(Outcome.UNKNOWN, _words(error))  # something that the provider waited for was cancelled
+    except Exception as error:
+        return Result(Outcome.UNKNOWN, _words(error))
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

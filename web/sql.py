@@ -1,0 +1,100 @@
+"""The SQL that gives the numbers of a page, as an operator would type it. Only shown, never run here. Pure."""
+# ruff: noqa: S608 (text for people)
+
+from app.domain import EventStatus, Status
+from web.parts import Command
+from web.queries import PAGE_ROWS, SEARCHED_ROWS, Filter
+
+_PARKED = "not done and published_at is null"
+_ON_STREAM = "not done and published_at is not null and status = 'PENDING' and attempt > 0"
+
+
+def quoted(text: str) -> str:
+    """A text as SQL spells it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def count_of(status: Status) -> str:
+    """How many notifications have this status."""
+    return f"select count(*) from notification where {_has(status)}"
+
+
+def event_count_of(status: EventStatus) -> str:
+    """How many events have this status."""
+    condition = "not done" if status is EventStatus.NEW else f"final_status = '{status}'"
+    return f"select count(*) from event where {condition}"
+
+
+def listing(wanted: Filter) -> tuple[Command, ...]:
+    """A filtered list of notifications."""
+    told = [
+        f"user_id = {quoted(wanted.user)}" if wanted.user is not None else "",
+        _has(wanted.status) if wanted.status is not None else "",
+        f"channel = '{wanted.channel}'" if wanted.channel is not None else "",
+        f"id < {wanted.before}" if wanted.before is not None else "",
+    ]
+    conditions = " and ".join(part for part in told if part)
+    where = f" where {conditions}" if conditions else ""
+    return (Command("this list", f"select * from notification{where} order by id desc limit {PAGE_ROWS}"),)
+
+
+def retries() -> tuple[Command, ...]:
+    """What waits for its next try."""
+    within = f"{_PARKED} and due_at <= now() + interval '10 minutes'"
+    return (
+        Command(
+            "parked (waits of a reclaim window or more), due within 10 minutes",
+            f"select channel, count(*) from notification where {within} group by channel",
+        ),
+        Command(
+            "shorter waits stay pending on their stream",
+            f"select channel, count(*) from notification where {_ON_STREAM} group by channel",
+        ),
+        Command(
+            "parked on one channel, soonest first",
+            f"select id, due_at, tries, error from notification where {_PARKED} and channel = 'EMAIL' order by due_at limit 50",
+        ),
+    )
+
+
+def failures(newest: int) -> tuple[Command, ...]:
+    """FAILED and UNKNOWN, of each the `newest` so many."""
+    return tuple(
+        Command(
+            f"{status} by reason",
+            f"select reason, channel, count(*) from ({_newest('notification', status, newest)}) newest group by 1, 2",
+        )
+        for status in (Status.FAILED, Status.UNKNOWN)
+    )
+
+
+def dead_letters(newest: int) -> tuple[Command, ...]:
+    """Dead letters among the `newest` so many that FAILED."""
+    return tuple(
+        Command(
+            f"{table}s, by what was recorded",
+            f"select error, count(*) from ({_newest(table, Status.FAILED, newest)}) as n where reason = 'dead_letter' group by 1",
+        )
+        for table in ("event", "notification")
+    )
+
+
+def user(user_id: str) -> tuple[Command, ...]:
+    """What the database knows of one user."""
+    is_theirs = f"user_id = {quoted(user_id)}"
+    return (
+        Command("preference", f"select * from preference where {is_theirs}"),
+        Command("notifications", f"select * from notification where {is_theirs} order by id desc limit {PAGE_ROWS}"),
+        Command(
+            f"events, among the newest {SEARCHED_ROWS:,}",
+            f"select * from (select * from event order by id desc limit {SEARCHED_ROWS}) newest where {is_theirs} limit 10",
+        ),
+    )
+
+
+def _has(status: Status) -> str:
+    return f"final_status = '{status}'" if status.final else f"not done and status = '{status}'"
+
+
+def _newest(table: str, status: str, most: int) -> str:
+    return f"select * from {table} where final_status = '{status}' order by id desc limit {most}"
