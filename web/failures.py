@@ -50,10 +50,11 @@ class GroupLine:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """`notice` says what became of a click."""
+    """`notice` says what became of a click; `again` is this page without it."""
 
     title: str
     refresh_s: int | None
+    again: str
     notice: str
     made: Moment | None
     groups: tuple[GroupLine, ...]
@@ -95,6 +96,7 @@ class DeadLetters:
 
     title: str
     refresh_s: int | None
+    again: str
     notice: str
     groups: tuple[DeadGroupLine, ...]
     events: tuple[EventLine, ...]
@@ -118,6 +120,7 @@ def failures(settings: Settings, wanted: FailureFilter, rows: FailureRows | Away
     return Failures(
         title="Failures",
         refresh_s=None,
+        again=links.failures(**chosen, before=wanted.before),
         notice=notice,
         made=moment(answered.now, answered.now) if answered else None,
         groups=_groups(answered, wanted, limit) if answered else (),
@@ -143,6 +146,7 @@ def dead_letters(settings: Settings, rows: DeadRows | Away, entries: DeadEntries
     return DeadLetters(
         title="Dead letters",
         refresh_s=None,
+        again=links.DEAD_LETTERS,
         notice=notice,
         groups=tuple(DeadGroupLine(g.what, g.error, words.number(g.n)) for g in read.groups) if read else (),
         events=tuple(event_line(event, read.now, limit) for event in read.events) if read else (),

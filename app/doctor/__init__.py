@@ -30,7 +30,7 @@ def run(as_json: bool = False) -> bool:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """All findings about a system with these settings; takes 3 s where a server is dead."""
+    """All findings about a system with these settings; takes 1.5 s where a server is dead."""
     return judge(settings, await gather_facts(settings))
 
 
@@ -52,4 +52,4 @@ def judge(settings: Settings, facts: Facts, may: streams.Limits | None = None) -
 def _tables(facts: Facts) -> Finding:
     if isinstance(facts.postgres, Away):
         return not_judged("tables", "PostgreSQL")
-    return tables(facts.postgres.differences, schema.schema_text())
+    return tables(facts.postgres.differences, schema.schema_text(), facts.postgres.url)

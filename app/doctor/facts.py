@@ -47,6 +47,7 @@ class PostgresFacts:
     denied: tuple[str, ...]
     differences: tuple[str, ...]
     clock: Clock
+    url: str  # for a shell: quoted, or "$DATABASE_URL" where it holds a password
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`what` was looked at; `says` what is so; `mend` the command that mends it, None where there is nothing to type."""
+    """`what` was looked at; `says` what is so; `mend` the command that mends it, None where there is nothing to type.
+
+    `says` may quote a server or a setting, so passwords are hidden in it; commands are made without any.
+    """
 
     level: Level
     what: str
@@ -22,14 +25,12 @@ class Finding:
     mend: str | None = None
 
     def line(self) -> str:
-        """One line, without passwords."""
         mend = f"; mend: {self.mend}" if self.mend else ""
-        return hide_password(f"{self.level:<4}  {self.what}  — {self.says}{mend}")
+        return f"{self.level:<4}  {self.what}  — {hide_password(self.says)}{mend}"
 
     def record(self) -> dict[str, str | None]:
         """The same as JSON values; `level` is ok, warn or fail."""
-        said = {"level": self.level.lower(), "what": self.what, "says": self.says, "mend": self.mend}
-        return {name: value and hide_password(value) for name, value in said.items()}
+        return {"level": self.level.lower(), "what": self.what, "says": hide_password(self.says), "mend": self.mend}
 
 
 def ok(what: str, says: str) -> Finding:

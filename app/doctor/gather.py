@@ -1,9 +1,11 @@
-"""Asks the world, all of it at once and for LIMIT_S at most. Thin: what the answers mean is judged elsewhere."""
+"""Asks the world, all of it at once, LIMIT_S for each. Thin: what the answers mean is judged elsewhere."""
 
 import asyncio
+import shlex
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 from redis.asyncio import Redis
@@ -17,38 +19,33 @@ from app.settings import Settings
 from app.stream_stats import STREAMS, stream_stats
 from app.streams import GROUP, WORK_STREAMS, no_group
 
-LIMIT_S = 2.5
+LIMIT_S = 1.5
 PENDING_LOOKED_AT = 1000  # oldest pending entries per stream; all of a large list would block Redis
 
 SESSION_FACTS = """
 select current_setting('server_version_num')::int as version, current_database() as database, current_user as role,
   pg_is_in_recovery() as standby,
-  (select source from pg_settings where name = 'default_transaction_read_only' and setting = 'on') as read_only_by,
-  array(select name from unnest($1::text[]) as name, to_regclass(quote_ident(name)) as live where live is not null
-    and not (has_table_privilege(live, 'insert') and has_table_privilege(live, 'update'))) as denied
+  (select source from pg_settings where name = 'default_transaction_read_only' and setting = 'on') as read_only_by
 """
-
-Answer = TypeVar("Answer")
-Connection = asyncpg.Connection  # of Records
+DENIED = """
+select name from unnest($1::text[]) as name, to_regclass(quote_ident(name)) as live where live is not null
+  and not (has_table_privilege(live, 'insert') and has_table_privilege(live, 'update'))
+"""
 
 
 async def gather_facts(settings: Settings) -> Facts:
     """All facts. Never raises for what a server does: that is a fact."""
-    tables = list(schema.model_columns())  # first: what this imports would hold up the clocks' answers
-    postgres, (redis, streams), at_ports = await asyncio.gather(
-        _postgres(settings, tables), _redis(settings), ports(settings, LIMIT_S)
-    )
+    postgres, (redis, streams), at_ports = await asyncio.gather(_postgres(settings), _redis(settings), ports(settings, LIMIT_S))
     return Facts(postgres, redis, streams, at_ports)
 
 
-async def _postgres(settings: Settings, tables: Sequence[str]) -> PostgresFacts | Away:
+async def _postgres(settings: Settings) -> PostgresFacts | Away:
     try:
-        async with asyncio.timeout(LIMIT_S):
-            connection = await asyncpg.connect(settings.database_url, timeout=LIMIT_S)
-            try:
-                return await _ask_postgres(connection, tables)
-            finally:
-                connection.terminate()  # close() would wait for a server that hangs
+        connection = await asyncpg.connect(settings.database_url, timeout=LIMIT_S)
+        try:
+            return await _ask_postgres(connection, for_shell(settings.database_url))
+        finally:
+            connection.terminate()  # close() would wait for a server that hangs
     except asyncpg.InvalidCatalogNameError as error:
         return Away(Cause.NO_DATABASE, _first_line(error))
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InsufficientPrivilegeError) as error:
@@ -61,11 +58,15 @@ async def _postgres(settings: Settings, tables: Sequence[str]) -> PostgresFacts 
         return Away(Cause.REFUSED, _first_line(error))
 
 
-async def _ask_postgres(connection: Any, tables: Sequence[str]) -> PostgresFacts:
-    row = await connection.fetchrow(SESSION_FACTS, tables)
-    clock = await _clock(lambda: connection.fetchval("select extract(epoch from clock_timestamp())::float8"))
-    differences = tuple(await schema.check(connection))
-    return PostgresFacts(**{**row, "denied": tuple(row["denied"])}, differences=differences, clock=clock)
+async def _ask_postgres(connection: Any, url: str) -> PostgresFacts:
+    async with asyncio.timeout(LIMIT_S):
+        session = await connection.fetchrow(SESSION_FACTS)
+        clock = await _clock(lambda: connection.fetchval("select extract(epoch from clock_timestamp())::float8"))
+    tables = await asyncio.to_thread(schema.model_columns)  # imports for a second: the clocks' answers must not wait for that
+    async with asyncio.timeout(LIMIT_S):
+        denied = tuple(row["name"] for row in await connection.fetch(DENIED, list(tables)))
+        differences = tuple(await schema.check(connection))
+    return PostgresFacts(**session, denied=denied, differences=differences, clock=clock, url=url)
 
 
 async def _redis(settings: Settings) -> tuple[RedisFacts | Away, StreamFacts | Away]:
@@ -141,6 +142,12 @@ async def _clock(ask: Callable[[], Awaitable[float]]) -> Clock:
     theirs_s = await ask()
     after_s = time.time()
     return Clock(theirs_s - (before_s + after_s) / 2, (after_s - before_s) / 2)
+
+
+def for_shell(database_url: str) -> str:
+    """The address to hand to psql; a password is not shown, so that one stays a variable."""
+    url = urlsplit(database_url)
+    return '"$DATABASE_URL"' if url.password or "password" in url.query else shlex.quote(database_url)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -8,14 +8,15 @@ from app.domain import Channel
 from app.settings import Settings
 
 NAMED = re.compile(r"setting ([A-Z_]+):")
+WORD = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 TOO_MUCH = re.compile(r"([A-Z_]+) is \S+ and may be at most ([\d.]+)")
 
 
 def settings_wrong(says: str) -> list[Finding]:
     """From SettingsError's line. The environment outranks the files, so an export mends a wrong line in any of them."""
-    values = {name: _default(name) for name in NAMED.findall(says)}
-    values |= dict(TOO_MUCH.findall(says))
-    mend = "export " + " ".join(f"{name}={value}" for name, value in values.items()) if values else "tidings doctor --help"
+    most = dict(TOO_MUCH.findall(says))
+    names = NAMED.findall(says) or list(most) or [name for name in WORD.findall(says) if name.lower() in Settings.model_fields]
+    mend = "export " + " ".join(f"{name}={most.get(name, _default(name))}" for name in dict.fromkeys(names))
     return [
         fail("settings", says, mend),
         warn("servers, streams, ports", "cannot be judged before the settings are right"),

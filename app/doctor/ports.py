@@ -45,15 +45,15 @@ async def _port(part: str, host: str, port: int, url: str, path: str, ours: Call
 
 async def _get(url: str, path: str, limit_s: float) -> bytes | None:
     """The raw answer, empty where none comes in time; None where nobody takes the connection."""
-    address = urlsplit(url)
+    address, until = urlsplit(url), asyncio.get_running_loop().time() + limit_s
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout_at(until):
             reader, writer = await asyncio.open_connection(address.hostname, address.port)
     except (OSError, UnicodeError):  # TimeoutError is one
         return None
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nhost: {address.netloc}\r\nconnection: close\r\n\r\n".encode())
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout_at(until):
             return await _read_all(reader)
     except OSError:
         return b""

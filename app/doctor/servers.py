@@ -15,7 +15,7 @@ MEMORY_FULL = 0.95
 DATABASE_EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 REDIS_EXAMPLE = "redis://:PASSWORD@HOST:6379"
 # A session of a read-only default cannot undo it without this.
-PSQL = 'PGOPTIONS="-c default_transaction_read_only=off" psql "$DATABASE_URL" -c'
+PSQL = 'PGOPTIONS="-c default_transaction_read_only=off" psql {url} -c'
 UNDO_READ_ONLY = {
     "database": 'alter database "{database}" reset default_transaction_read_only',
     "user": 'alter role "{role}" reset default_transaction_read_only',
@@ -57,7 +57,7 @@ def _writes(facts: PostgresFacts) -> Finding:
         undo = UNDO_READ_ONLY.get(facts.read_only_by, "alter system reset default_transaction_read_only")
         undo = undo.format(database=facts.database, role=facts.role)
         reload = "" if facts.read_only_by in UNDO_READ_ONLY else " -c 'select pg_reload_conf()'"
-        return fail(what, f"database {facts.database} is read-only for us", f"{PSQL} '{undo}'{reload}")
+        return fail(what, f"database {facts.database} is read-only for us", f"{PSQL.format(url=facts.url)} '{undo}'{reload}")
     if facts.denied:
         grant = f'grant select, insert, update, delete on {", ".join(facts.denied)} to "{facts.role}"'
         says = f"role {facts.role} may not change {', '.join(facts.denied)}"
@@ -134,7 +134,7 @@ def clocks(postgres: PostgresFacts | Away, redis: RedisFacts | Away) -> Finding:
     if not isinstance(redis, Away):
         known["Redis"] = redis.clock
     if len(known) == 1:
-        return not_judged("clocks", "neither server")
+        return warn("clocks", "cannot be judged: neither server gave an answer")
     apart = list(_apart(known))
     if apart:
         return fail("clocks", "; ".join(apart), "sudo timedatectl set-ntp true (where the clock is wrong)")

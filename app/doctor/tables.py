@@ -10,12 +10,12 @@ DIFFERENT = re.compile(r"column (\w+)\.(\w+) is .+ and should be (.+)")
 NULLS = {"not null": "set not null", "nullable": "drop not null"}
 
 
-def tables(differences: Sequence[str], schema_sql: str) -> Finding:
-    """`differences` as app.schema.check tells them."""
+def tables(differences: Sequence[str], schema_sql: str, url: str) -> Finding:
+    """`differences` as app.schema.check tells them; `url` is the database, for a shell."""
     if not differences:
         return ok("tables", "as schema.sql says")
     statements = [statement for difference in differences if (statement := _statement(difference, schema_sql))]
-    mend = f"psql \"$DATABASE_URL\" -c '{'; '.join(statements)}'" if statements else "tidings schema apply"
+    mend = f"psql {url} -c '{'; '.join(statements)}'" if statements else "tidings schema apply"
     return fail("tables", "; ".join(differences), mend)
 
 

@@ -131,7 +131,7 @@ left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 're
 """
 
 # A late truth (`sent`, an explicit refusal) beats UNKNOWN; a retry that follows from it is parked, since its entry may be gone.
-# Where the notification went on meanwhile (a new attempt, a replay), the truth about the old one is told in its own row (`replaced`).
+# Where it went on meanwhile (a new attempt, a replay), the truth about the old attempt is told in that row (`replaced`).
 FINISH = """
 with told as (
   select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],

@@ -22,6 +22,7 @@ COMMANDS = [
     "send",
     "seed",
     "redis",
+    "doctor",
     "health",
     "version",
 ]

@@ -11,6 +11,7 @@ from app.doctor import judge, parts, servers
 from app.doctor import streams as judged_streams
 from app.doctor.facts import Away, Cause, Clock, Facts, PortFacts, PortState, PostgresFacts, RedisFacts, StreamFacts
 from app.doctor.finding import Finding, Level, fail, ok
+from app.doctor.gather import for_shell
 from app.doctor.ports import is_api, is_dashboard
 from app.doctor.tables import tables
 from app.settings import SettingsError, load_settings
@@ -21,7 +22,7 @@ EXACT = Clock(0, 0)
 AWAY = Away(Cause.REFUSED, "connection refused")
 MAIL = "tidings:{0}:email"
 
-POSTGRES = PostgresFacts(180006, "tidings", "ann", False, None, (), (), EXACT)
+POSTGRES = PostgresFacts(180006, "tidings", "ann", False, None, (), (), EXACT, "URL")
 REDIS = RedisFacts("Valkey", (9, 1, 2), False, "noeviction", 2**20, 0, True, "", True, EXACT)
 PORT = PortFacts("API", "API_PORT", "tidings api", "http://127.0.0.1:3001", 3001, PortState.FREE, None, 3002)
 
@@ -96,9 +97,14 @@ TABLES = [
 
 @pytest.mark.parametrize(("differences", "mend"), TABLES)
 def test_tables(differences: list[str], mend: str) -> None:
-    command = mend if mend.startswith("tidings") else f"psql \"$DATABASE_URL\" -c '{mend}'"
-    found = tables(differences, SCHEMA)
+    command = mend if mend.startswith("tidings") else f"psql URL -c '{mend}'"
+    found = tables(differences, SCHEMA, "URL")
     assert (found.level, found.says, found.mend) == (Level.FAIL, "; ".join(differences), command)
+
+
+def test_psql_is_given_an_address_that_shows_no_password() -> None:
+    assert for_shell("postgresql://postgres@127.0.0.1/tidings") == "postgresql://postgres@127.0.0.1/tidings"
+    assert for_shell("postgresql://ann:hush@host/d") == for_shell("postgresql://host/d?password=hush") == '"$DATABASE_URL"'
 
 
 def test_the_oldest_versions_that_do() -> None:
@@ -302,7 +308,7 @@ def test_everything_is_judged_whatever_is_away() -> None:
 
 
 def test_no_password_is_printed() -> None:
-    finding = fail("Redis", "cannot reach redis://:hush@host", "export REDIS_URL=redis://u:hush@host")
+    finding = fail("Redis", "cannot reach redis://:hush@host", "export REDIS_URL=redis://HOST")
     assert "hush" not in finding.line() + str(finding.record())
 
 

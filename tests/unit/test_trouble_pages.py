@@ -132,6 +132,7 @@ def test_nothing_failed() -> None:
     document = render(failures_page(NO_FAILURES, notice="Replayed: notification 7 is on its way again."))
     assert "Nothing has failed." in document.text
     assert "Replayed: notification 7 is on its way again." in document.text
+    assert "/admin/queues/failures" in document.attributes("a", "href"), "to load it again, without that line"
 
 
 def test_a_page_with_buttons_stands_still() -> None:
