@@ -4,6 +4,7 @@ Two batches may be in hand, one in PostgreSQL while the next is read; never more
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -69,6 +70,7 @@ class Consumer:
         self._batches: set[asyncio.Task[None]] = set()
         self._found_due = False
         self._failing = False
+        self._tidy_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consumes until `stopping` is set, then finishes what is in hand."""
@@ -76,7 +78,6 @@ class Consumer:
             settling = duty.create_task(self._settling.run(), name=f"settle {self.stream}")
             with suppress(RedisError, OSError, TimeoutError):  # away: the first turn says so
                 await streams.create_group(self._resources.redis, self.stream)
-                await streams.forget_consumers(self._resources.redis, self.stream, self._reclaim_after_s)
             while not stopping.is_set():
                 await self._guarded_turn()
             await self.settled()
@@ -111,6 +112,7 @@ class Consumer:
 
     async def turn(self) -> None:
         """One turn: wait for PostgreSQL, a free slot and a lane; take what is due or what is new; hand it over."""
+        await self._tidy()
         await self._database.here()
         await self.in_hand.until(self.in_hand.slots - 1)
         async with self._lanes:
@@ -119,6 +121,12 @@ class Consumer:
         if entries:
             await self._lanes.acquire()  # at once: only this loop takes lanes
             self._start(entries)
+
+    async def _tidy(self) -> None:
+        """Once a window: consumers that are gone leave the group."""
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + self._reclaim_after_s
+            await streams.forget_consumers(self._resources.redis, self.stream, self._reclaim_after_s)
 
     async def _room(self) -> int:
         """How many entries may be begun now."""

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -54,7 +55,14 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis) -> ASGIApp:
         Route(links.SEARCH, dashboard.search),
         Mount(links.STATIC, StaticFiles(packages=[("web", "static")])),
     ]
-    return SecureHeaders(Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: broken}))
+    inside = Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: broken})
+    return SecureHeaders(TrustedHostMiddleware(inside, allowed_hosts(settings), www_redirect=False))
+
+
+def allowed_hosts(settings: Settings) -> list[str]:
+    """On loopback only its own names: a page elsewhere whose name was made to point here (DNS rebinding) gets nothing."""
+    loopback = ("localhost", "127.0.0.1")
+    return [*loopback] if settings.dashboard_host in loopback else ["*"]
 
 
 @dataclass(frozen=True, slots=True)

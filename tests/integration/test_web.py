@@ -39,7 +39,7 @@ async def browse(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
     redis = open_redis(settings)
     async with open_engine(settings, "web") as engine:
         transport = httpx2.ASGITransport(app=build_app(settings, engine, redis), raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://dashboard") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
     await redis.aclose()
 

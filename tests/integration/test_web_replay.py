@@ -52,7 +52,7 @@ async def state(resources: Resources, notification: int) -> tuple[str, int]:
 async def test_replay_makes_it_pending_and_says_so(browser: httpx2.AsyncClient, resources: Resources) -> None:
     notification = await failed(resources)
     answer = await post(
-        browser, await form(browser, "/failures?status=FAILED"), origin="http://dashboard", sec_fetch_site="same-origin"
+        browser, await form(browser, "/failures?status=FAILED"), origin="http://localhost", sec_fetch_site="same-origin"
     )
     assert answer.status_code == 303
     assert answer.headers["location"] == f"{BASE}/failures?status=FAILED&replayed=notification-{notification}"
@@ -141,3 +141,7 @@ async def test_postgresql_away(browser: httpx2.AsyncClient, resources: Resources
         answer = await post(lonely, filled)
         assert answer.status_code == 503
         assert "Look at the list again before you repeat it." in answer.text
+
+
+async def test_a_name_that_was_made_to_point_here_gets_nothing(browser: httpx2.AsyncClient) -> None:
+    assert (await browser.get(f"{BASE}/failures", headers={"host": "evil.example:3000"})).status_code == 400
