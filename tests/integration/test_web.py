@@ -3,8 +3,6 @@
 import asyncio
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from app.streams import WORK_STREAMS, create_group, read
 from tests import support
 from tests.processes import environment, process
 from web import away, counts, queries
+from web.__main__ import main
 from web.counts import Count, Precision
 from web.queries import reading, unfinished
 from web.render import HEADERS
@@ -326,23 +325,34 @@ def status_of(url: str) -> int | None:
         return None
 
 
-async def test_a_taken_port_is_one_line_and_exit_status_1(settings: Settings, tmp_path: Path) -> None:
+Failure = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Failure:
+    """What a dashboard that cannot start on this DASHBOARD_PORT says before it leaves with status 1."""
+
+    def start(port: str) -> list[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DASHBOARD_PORT", port)
+        monkeypatch.setattr("web.__main__.configure", lambda *_: None)  # these tests keep their own logging
+        assert main() == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        return said.err.splitlines()
+
+    return start
+
+
+def test_a_taken_port_is_one_line_and_exit_status_1(failure: Failure) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = await failure(environment(settings, dashboard_port=port), tmp_path)
+        said = failure(str(port))
     assert said == [
         f"tidings web: cannot listen on 127.0.0.1 port {port} (settings DASHBOARD_HOST, DASHBOARD_PORT): Address already in use"
     ]
 
 
-async def test_a_wrong_setting_is_one_line_and_exit_status_1(settings: Settings, tmp_path: Path) -> None:
-    [line] = await failure(environment(settings, dashboard_port="many"), tmp_path)
+def test_a_wrong_setting_is_one_line_and_exit_status_1(failure: Failure) -> None:
+    [line] = failure("many")
     assert line.startswith("tidings web: setting DASHBOARD_PORT")
-
-
-async def failure(env: dict[str, str], folder: Path) -> list[str]:
-    """What a dashboard that cannot start says, after it has left with status 1."""
-    command = [sys.executable, "-m", "web"]
-    ended = await asyncio.to_thread(subprocess.run, command, env=env, cwd=folder, capture_output=True, text=True, timeout=30)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    return ended.stderr.splitlines()
