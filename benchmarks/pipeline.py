@@ -6,6 +6,7 @@ SENT; resident memory of the consumer process with 100,000 events waiting. Every
 
 import argparse
 import asyncio
+import logging
 import statistics
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import asyncpg
 import psutil
+import structlog
 import uvloop
 
 from app import local, schema
@@ -44,7 +46,7 @@ class System:
 
 
 @asynccontextmanager
-async def system() -> AsyncIterator[System]:
+async def system(log_level: str) -> AsyncIterator[System]:
     """Real servers with their default durability (fsync on), data in a folder that goes away."""
     async with AsyncExitStack() as stack:
         folder = scratch(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidings-bench-")))
@@ -58,7 +60,7 @@ async def system() -> AsyncIterator[System]:
             redis_url=valkey.url,
             database_url=postgres.url,
             rate_limit_per_user=1_000_000,
-            log_level="warning",
+            log_level=log_level,
             **INSTANT,
         )
         database = await asyncpg.connect(postgres.url)
@@ -106,7 +108,8 @@ async def waiting_memory_mb(running: System, events: int, watch_s: float) -> flo
     """Peak resident memory of a consumer process that works on a backlog of `events`, in MB."""
     async with open_resources(running.settings, "benchmark") as resources, Acceptor(resources).running() as acceptor:
         for start in range(0, events, 10_000):
-            await asyncio.gather(*(acceptor.accept(event(user_id=f"user_{n}")) for n in range(start, start + 10_000)))
+            numbers = range(start, min(events, start + 10_000))
+            await asyncio.gather(*(acceptor.accept(event(user_id=f"user_{n}")) for n in numbers))
     with process(["consumers"], environment(running.settings), running.folder) as consumers:
         await asyncio.sleep(watch_s)
         return peak_memory_mb(consumers.pid)
@@ -124,7 +127,8 @@ def body(event_id: str, number: int) -> bytes:
 
 
 async def main(options: argparse.Namespace) -> None:
-    async with system() as running:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # of this process alone
+    async with system(options.log_level) as running:
         await whole_system(running, options.single, options.events)
         memory_mb = await waiting_memory_mb(running, options.waiting, 10)
         print(f"consumer process with {options.waiting} events waiting: {memory_mb:.0f} MB resident at most")
@@ -179,4 +183,7 @@ if __name__ == "__main__":
     parser.add_argument("--single", type=int, default=200, help="events sent one at a time (200)")
     parser.add_argument("--events", type=int, default=20_000, help="events sent at once (20000)")
     parser.add_argument("--waiting", type=int, default=100_000, help="events waiting while memory is measured (100000)")
+    parser.add_argument(
+        "--log-level", default="info", help="of the API and the consumers, which write their logs to a file (info)"
+    )
     uvloop.run(main(parser.parse_args()))
