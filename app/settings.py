@@ -4,6 +4,7 @@ Read from the environment, then `.env`, then `.tidings/env` (written by `tidings
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -142,6 +143,11 @@ class Settings(BaseSettings):
     def publish_within_s(self) -> float:
         """No XADD later than this after its `published_at`: it is left to the relay."""
         return self.relay_grace_s / 2
+
+    @property
+    def rate_limit_every_us(self) -> int:
+        """Microseconds between two tokens of a user's bucket; rounded up, so that no window holds more than it may."""
+        return ceil(self.rate_limit_window_s * 1e6 / self.rate_limit_per_user)
 
     @property
     def calm_s(self) -> float:

@@ -1,7 +1,6 @@
 """How often one user may be told something: a token bucket in Redis, one call for a batch, one token per event."""
 
 from collections.abc import Sequence
-from math import ceil
 
 from redis.asyncio import Redis
 
@@ -17,9 +16,8 @@ async def charge(redis: Redis, settings: Settings, events: Sequence[tuple[int, s
 
     An event that was charged before gets the same answer again. Raises redis.RedisError.
     """
-    every_us = ceil(settings.rate_limit_window_s * 1e6 / settings.rate_limit_per_user)
     remember_us = round(3e6 * settings.reclaim_after_s)
-    first = [settings.rate_limit_per_user, every_us, remember_us, int(settings.rate_limit_policy == "defer")]
+    first = [settings.rate_limit_per_user, settings.rate_limit_every_us, remember_us, int(settings.rate_limit_policy == "defer")]
     answers: list[float] = []
     for start in range(0, len(events), SCRIPT_MAX):
         part = events[start : start + SCRIPT_MAX]

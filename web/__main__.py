@@ -5,9 +5,10 @@ import sys
 
 import uvloop
 
+from app.listen import PortProblem, listen
 from app.logs import configure
 from app.settings import SettingsError, load_settings
-from web.server import PortProblem, listen, serve
+from web.server import serve
 
 
 def main() -> int:
@@ -15,7 +16,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure(settings, "web")
-        uvloop.run(serve(settings, listen(settings.dashboard_host, settings.dashboard_port)))
+        uvloop.run(serve(settings, listen(settings.dashboard_host, settings.dashboard_port, "DASHBOARD")))
     except (SettingsError, PortProblem) as error:
         print(f"tidings web: {error}", file=sys.stderr)
         return 1

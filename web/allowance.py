@@ -32,12 +32,11 @@ async def read_allowance(redis: Redis, settings: Settings, user_id: str) -> Allo
         pipe.zmscore(bucket_key(user_id), ["full_at", "reserved"])
         (seconds, microseconds), (full_at, reserved) = await pipe.execute()
     now_us = seconds * 1_000_000 + microseconds
-    return allowance(settings.rate_limit_per_user, settings.rate_limit_window_s, full_at or 0, reserved or 0, now_us)
+    return allowance(settings.rate_limit_per_user, settings.rate_limit_every_us, full_at or 0, reserved or 0, now_us)
 
 
-def allowance(capacity: int, window_s: float, full_at_us: float, reserved_us: float, now_us: int) -> Allowance:
+def allowance(capacity: int, every_us: int, full_at_us: float, reserved_us: float, now_us: int) -> Allowance:
     """Pure: the script's arithmetic. A token is there once the bucket is full within capacity - 1 tokens' time."""
-    every_us = ceil(window_s * 1e6 / capacity)
     missing_us = max(0, int(full_at_us) - now_us)
     left = max(0, capacity - ceil(missing_us / every_us))
     next_us = missing_us - (capacity - left - 1) * every_us if missing_us else 0

@@ -16,12 +16,7 @@ from web.routes import build_app
 
 log = structlog.get_logger()
 
-BACKLOG = 1024
 FINISH_WITHIN_S = 4  # no answer takes longer
-
-
-class PortProblem(Exception):
-    """Nothing can listen there. The message is one line that names the address and its settings."""
 
 
 class _Server(uvicorn.Server):
@@ -30,16 +25,6 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` and `port`. Raises PortProblem."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        why = (error.strerror or str(error)).partition(" (while")[0]
-        raise PortProblem(f"cannot listen on {host} port {port} (settings DASHBOARD_HOST, DASHBOARD_PORT): {why}") from None
 
 
 async def serve(settings: Settings, listener: socket.socket) -> None:

@@ -17,19 +17,15 @@ from app.accept import Acceptor
 from app.addresses import api_url
 from app.api import direct, events, notifications, operate, preferences, service
 from app.api.problem import HANDLERS
+from app.listen import PortProblem, listen
 from app.logs import configure
 from app.resources import Resources, Unreachable, open_engine, open_resources
 from app.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()
 
-BACKLOG = 2048
 FINISH_WITHIN_S = 8  # below the 10 s after which docker kills
 GC_THRESHOLD = 50_000
-
-
-class PortProblem(Exception):
-    """Nothing can listen there. The message is one line that names the address and its settings."""
 
 
 def main() -> None:
@@ -37,31 +33,12 @@ def main() -> None:
     try:
         settings = load_settings()
         configure(settings, "api")
-        listener = listen(settings.api_host, settings.api_port)
+        listener = listen(settings.api_host, settings.api_port, "API")
         uvloop.run(_serve(settings, listener))
     except (SettingsError, PortProblem, Unreachable) as error:
         sys.exit(f"tidings api: {error}")
     except (asyncio.CancelledError, KeyboardInterrupt):
         pass  # asked to stop before it had started
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` and `port`. Raises PortProblem."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise PortProblem(f"cannot listen on {host} (setting API_HOST): {error.strerror or error}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)  # now, not in uvicorn: two processes may bind the same port, one of them can listen
-    except OSError as error:
-        listener.close()
-        raise PortProblem(
-            f"cannot listen on {host} port {port} (settings API_HOST, API_PORT): {error.strerror or error}"
-        ) from None
-    return listener
 
 
 def build_app(resources: Resources, engine: AsyncEngine, acceptor: Acceptor) -> Starlette:

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 
 from app.accept import Acceptor
-from app.api.server import build_app, listen, server_config
+from app.api.server import build_app, server_config
+from app.listen import listen
 from app.resources import Resources, open_engine, open_resources
 from app.settings import Settings
 
@@ -68,7 +69,7 @@ async def serve_in_process(resources: Resources, engine: AsyncEngine) -> AsyncIt
 @asynccontextmanager
 async def on_a_socket(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
     """The app behind uvicorn, set up as the process does."""
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0, "API")
     server = uvicorn.Server(server_config(api.app))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:

@@ -16,7 +16,8 @@ import asyncpg
 import httpx2
 import pytest
 
-from app.api.server import PortProblem, listen, main
+from app.api.server import main
+from app.listen import PortProblem, listen
 from app.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.api import (
@@ -207,4 +208,4 @@ def test_a_wrong_setting_is_one_line(failure: Failure) -> None:
 
 def test_a_host_that_is_none_names_its_setting() -> None:
     with pytest.raises(PortProblem, match="API_HOST"):
-        listen("no such host", 3001)
+        listen("no such host", 3001, "API")

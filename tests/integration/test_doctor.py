@@ -19,13 +19,14 @@ import uvicorn
 from redis.asyncio import Redis
 
 from app import streams
-from app.api.server import listen, server_config
+from app.api.server import server_config
 from app.cli import main
 from app.doctor import examine, gather, judge
 from app.doctor.facts import Away, Clock
 from app.doctor.finding import Finding, Level
 from app.doctor.streams import Limits
 from app.domain import Channel
+from app.listen import listen
 from app.local.server import find_binary
 from app.process import free_port
 from app.resources import Resources, open_engine, open_redis
@@ -186,7 +187,7 @@ async def test_5_a_port_that_is_taken(settings: Settings, listening: bool, monke
     assert finding.says == f"port {settings.api_port} is taken by something else"
     command, _, rest = (finding.mend or "").partition(" ")
     assert (command[:9], rest) == ("API_PORT=", "tidings api")
-    listen("127.0.0.1", int(command[9:])).close()
+    listen("127.0.0.1", int(command[9:]), "API").close()
 
 
 @pytest.mark.usefixtures("read_streams")
@@ -325,7 +326,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 async def served(app: Any, port: int) -> AsyncIterator[None]:
     """The app on this port, by uvicorn as in its process."""
     server = uvicorn.Server(server_config(app))
-    serving = asyncio.ensure_future(server.serve(sockets=[listen("127.0.0.1", port)]))
+    serving = asyncio.ensure_future(server.serve(sockets=[listen("127.0.0.1", port, "API")]))
     yield
     server.should_exit = True
     await serving

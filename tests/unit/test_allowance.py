@@ -22,9 +22,9 @@ SECOND = 1_000_000
     ],
 )
 def test_what_is_left(full_in_s: float, expected: Allowance) -> None:
-    assert allowance(5, 60, NOW + full_in_s * SECOND, 0, NOW) == expected
+    assert allowance(5, 12 * SECOND, NOW + full_in_s * SECOND, 0, NOW) == expected
 
 
 def test_a_promised_time_is_told() -> None:
-    assert allowance(5, 60, NOW + 84 * SECOND, NOW + 24 * SECOND, NOW).reserved_s == 24
-    assert allowance(5, 60, NOW + 84 * SECOND, NOW - 24 * SECOND, NOW).reserved_s == 0
+    assert allowance(5, 12 * SECOND, NOW + 84 * SECOND, NOW + 24 * SECOND, NOW).reserved_s == 24
+    assert allowance(5, 12 * SECOND, NOW + 84 * SECOND, NOW - 24 * SECOND, NOW).reserved_s == 0
