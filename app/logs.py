@@ -7,7 +7,8 @@ import json
 import logging
 import re
 import sys
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import IO, Any, BinaryIO, TextIO, cast
 
 import orjson
 import structlog
@@ -22,6 +23,21 @@ get_logger = structlog.get_logger
 PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]*@")
 
 
+class Unfailing:
+    """A stream whose lines may get lost: a full disk or a closed pipe under the log must not stop the work it tells of."""
+
+    def __init__(self, stream: IO[Any]) -> None:
+        self._stream = stream
+
+    def write(self, line: Any) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(settings: Settings, process: str) -> None:
     """Set up all logging of this process; every line carries `process`. Call once, at start."""
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
@@ -30,7 +46,11 @@ def configure(settings: Settings, process: str) -> None:
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *common, _renderer(console, sys.stderr)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr) if console else structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=(
+            structlog.PrintLoggerFactory(cast("TextIO", Unfailing(sys.stderr)))
+            if console
+            else structlog.BytesLoggerFactory(cast("BinaryIO", Unfailing(sys.stderr.buffer)))
+        ),
         cache_logger_on_first_use=True,
     )
     _route_standard_library(level, common, console)

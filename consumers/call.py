@@ -1,6 +1,7 @@
 """One call to a provider: what it is given, and what its answer, silence or failure means."""
 
 import asyncio
+from math import isfinite
 
 from app.domain import Channel, Outcome
 from app.store.notifications import Claim
@@ -19,11 +20,11 @@ async def call_provider(provider: Provider, message: Message, limit_s: float) ->
     try:
         async with asyncio.timeout(limit_s):
             receipt = await provider.send(message)
-        return Result(Outcome.SENT, receipt=receipt.id)
+        return Result(Outcome.SENT, receipt=None if receipt.id is None else str(receipt.id))
     except Rejected as error:
         return Result(Outcome.REJECTED, str(error))
     except Unavailable as error:
-        return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=error.retry_after_s)
+        return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=_seconds(error.retry_after_s))
     except TimeoutError:
         return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit_s:g} s")
     except asyncio.CancelledError as error:
@@ -36,3 +37,12 @@ async def call_provider(provider: Provider, message: Message, limit_s: float) ->
 
 def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _seconds(told: object) -> float | None:
+    """A provider's Retry-After as a number; None where it is none (a date, NaN, nonsense)."""
+    try:
+        seconds = float(told)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return seconds if isfinite(seconds) else None

@@ -28,6 +28,7 @@ LANES = 2
 BATCH_MAX = 500
 BLOCK_MAX_S = 0.5
 AGAIN_AFTER_S = 0.25  # pause after Redis failed
+FAULT_PAUSE_S = 0.5
 
 
 class Handler(Protocol):
@@ -169,7 +170,12 @@ class Consumer:
         await self.in_hand.until(0)
 
     def _admit(self, entry: Entry) -> bool:
-        """Into the hand; a second entry of a row in hand waits until that one is surely settled."""
+        """Into the hand; a second entry of a row in hand waits until that one is surely settled.
+
+        After a failover, or a group made again at 0, the very entry in hand may be delivered once more: it is in hand already.
+        """
+        if entry.id in self.in_hand.entries:
+            return False
         if self.in_hand.add(entry):
             return True
         self._settling.add((entry, Back(self._reclaim_after_s / 2)))
@@ -197,9 +203,10 @@ class Consumer:
             if alive:
                 await self.handler(alive, self._settle)
         except Exception:
-            log.exception("handler failed: its entries stay pending", stream=self.stream, entries=len(entries))
             for entry in entries:
                 self._settle(entry, Leave())
+            log.exception("handler failed: its entries stay pending", stream=self.stream, entries=len(entries))
+            await asyncio.sleep(FAULT_PAUSE_S)  # with the lane: a fault of ours must not run through the whole backlog
 
     def _settle(self, entry: Entry, verdict: Verdict) -> None:
         if entry.id in self.in_hand.entries:

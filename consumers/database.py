@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from app.store.batch import AWAY
+from app.store.batch import FAULTY, REFUSED
 
 log = structlog.get_logger()
 Answer = TypeVar("Answer")
@@ -22,11 +22,14 @@ class Database:
         self._here.set()
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer of `call`, repeated while PostgreSQL is away. A lost answer may mean that the call took effect."""
+        """The answer of `call`, repeated while PostgreSQL is away or cannot do it. A lost answer may mean that it took effect."""
         while True:
             try:
                 answer = await call()
-            except AWAY as error:
+            except REFUSED:  # it answers, and the data is at fault
+                self._back()
+                raise
+            except FAULTY as error:
                 self._gone(error)
                 await asyncio.sleep(REPEAT_AFTER_S)
             else:
@@ -39,7 +42,7 @@ class Database:
 
     def _gone(self, error: BaseException) -> None:
         if self._here.is_set():
-            log.warning("PostgreSQL is away: holding what is in hand", error=str(error) or type(error).__name__)
+            log.warning("PostgreSQL is away or refuses: holding what is in hand", error=str(error) or type(error).__name__)
         self._here.clear()
 
     def _back(self) -> None:

@@ -69,14 +69,15 @@ class Deliver:
         attempts = await self._claim(by_row, settle)
         for attempt in attempts:
             verdict = attempt.claim.verdict
-            if verdict in GO:
-                self._start(attempt)
-            else:
+            if verdict not in GO:
                 settle(attempt.entry, after_claim(attempt.claim, self._settings.reclaim_after_s))
                 if verdict not in (ClaimVerdict.FINAL, ClaimVerdict.LATER, ClaimVerdict.PARKED):
                     log.info("notification not claimed", **self._ids(attempt.claim), verdict=verdict)
         for row_id in by_row.keys() - {a.claim.id for a in attempts}:
             settle(by_row[row_id], Bury(f"there is no notification {row_id}"))
+        for attempt in attempts:  # last, and nothing here raises: who fails after a send began would drop entries in mid-send
+            if attempt.claim.verdict in GO:
+                self._start(attempt)
 
     async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
         for entry in entries:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from app import streams
 from app.domain import Channel, Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
@@ -63,13 +63,26 @@ class Route:
         return [r for r in limited if wait_s.get(r.event.id, 0.0) <= 0], deferred
 
     async def _charge(self, events: list[tuple[int, str]]) -> list[float]:
-        """Repeated while Redis is away: the bucket remembers what it charged."""
+        """Repeated while Redis is away: the bucket remembers what it charged. What Redis refuses goes unlimited."""
         while True:
             try:
                 return await charge(self._resources.redis, self._settings, events) if events else []
+            except ResponseError as error:
+                return await self._charge_refused(events, error)
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("rate limit not asked: Redis is away", events=len(events), error=str(error) or type(error).__name__)
                 await asyncio.sleep(AGAIN_AFTER_S)
+
+    async def _charge_refused(self, events: list[tuple[int, str]], error: ResponseError) -> list[float]:
+        """Out of memory: nobody is limited, since only routing empties what fills it. Otherwise the bad bucket alone is not."""
+        if isinstance(error, ReadOnlyError):  # a replica, until the client finds the new primary
+            await asyncio.sleep(AGAIN_AFTER_S)
+            return await self._charge(events)
+        if isinstance(error, OutOfMemoryError) or len(events) == 1:
+            log.error("rate limit not applied: Redis refuses", events=len(events), error=str(error))
+            return [0.0] * len(events)
+        half = len(events) // 2
+        return [*await self._charge(events[:half]), *await self._charge(events[half:])]
 
     async def _commit_and_publish(self, routings: list[Routing]) -> None:
         """A publication that Redis did not take, or that would come late, is left to the relay."""

@@ -1,6 +1,6 @@
 """What becomes of an entry once it was handled, and the one place where entries are acknowledged or put back, in batches."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -47,17 +47,20 @@ async def settle_on_stream(
 ) -> None:
     """Acknowledge, put back and bury a batch. Raises nothing: what Redis did not do, reclaim and the claims repair."""
     done = [entry.id for entry, verdict in batch if isinstance(verdict, Acknowledge)]
-    waits = [
-        (entry.id, max(0.0, reclaim_after_s - verdict.in_s), 0) for entry, verdict in batch if isinstance(verdict, Back)
-    ]  # fmt: skip
+    waits = [(entry.id, max(0.0, reclaim_after_s - verdict.in_s), 0) for entry, verdict in batch if isinstance(verdict, Back)]
+    if done:
+        await _try(streams.acknowledge(redis, stream, done), stream, len(done))
+    if waits:
+        await _try(streams.put_back(redis, stream, consumer, waits), stream, len(waits))
+    for entry, verdict in batch:
+        if isinstance(verdict, Bury):
+            log.error("dead letter: no row explains the entry", stream=stream, entry=entry.id.decode(), reason=verdict.reason)
+            await _try(streams.bury(redis, stream, entry, verdict.reason), stream, 1)
+
+
+async def _try(call: Awaitable[None], stream: str, entries: int) -> None:
+    """Each by itself: what Redis refuses of one kind must not hold back the others."""
     try:
-        if done:
-            await streams.acknowledge(redis, stream, done)
-        if waits:
-            await streams.put_back(redis, stream, consumer, waits)
-        for entry, verdict in batch:
-            if isinstance(verdict, Bury):
-                log.error("dead letter: no row explains the entry", stream=stream, entry=entry.id.decode(), reason=verdict.reason)
-                await streams.bury(redis, stream, entry, verdict.reason)
+        await call
     except (RedisError, OSError, TimeoutError) as error:
-        log.warning("entries not settled", stream=stream, entries=len(batch), error=str(error) or type(error).__name__)
+        log.warning("entries not settled", stream=stream, entries=entries, error=str(error) or type(error).__name__)

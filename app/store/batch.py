@@ -27,6 +27,10 @@ AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+FAULTY = (
+    *AWAY,
+    asyncpg.PostgresError,
+)  # or it cannot do it now: a role or table that is missing, a disk that is full, a deadlock
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 

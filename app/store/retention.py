@@ -34,7 +34,7 @@ with page as (
 ), notifications as (
   delete from notification n using parts, whole where parts.event_pk = whole.id and n.id = parts.id
 ), events as (
-  delete from event e using whole where e.id = whole.id returning e.id
+  delete from event e using whole where e.id = whole.id and e.done and e.updated_at < now() - $2::interval returning e.id
 )
 select (select count(*) from events) as deleted, case when bool_or(old) then max(id) end as last_id from page
 """

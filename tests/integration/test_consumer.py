@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import pytest
 
 from app import streams
@@ -274,3 +275,46 @@ async def test_consumers_that_are_gone_are_removed_but_none_that_has_work(resour
     assert await streams.forget_consumers(resources.redis, EVENTS, 0) == 1
     left: Any = await resources.redis.xinfo_consumers(EVENTS, GROUP)
     assert [consumer["name"] for consumer in left] == [b"busy"]
+
+
+async def test_the_entry_in_hand_delivered_once_more_stays_in_hand(resources: Resources, wait_until: Wait) -> None:
+    """As after a failover, or where somebody destroyed the group and it was made again at 0."""
+    released = asyncio.Event()
+
+    class Holding(Recorder):
+        async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
+            self.batches.append([e.row_id for e in entries])
+            await released.wait()
+            for entry in entries:
+                settle(entry, Acknowledge())
+
+    handler = Holding()
+    await publish(resources, 1)
+    async with consuming(resources, handler) as consumer:
+        await wait_until(lambda: handler.batches == [[1]])
+        await resources.redis.xgroup_destroy(EVENTS, GROUP)
+        await streams.create_group(resources.redis, EVENTS)
+        await wait_until(lambda: delivered_again(resources))
+        await publish(resources, 2)
+        await wait_until(lambda: handler.batches == [[1], [2]])
+        assert consumer.in_hand.rows == {1, 2}
+        released.set()
+        await wait_until(lambda: empty(resources))
+    assert handler.batches == [[1], [2]]
+
+
+async def delivered_again(resources: Resources) -> bool:
+    return bool((await resources.redis.xpending(EVENTS, GROUP))["pending"] == 1)
+
+
+async def test_an_error_that_is_neither_away_nor_of_the_data_does_not_stop_the_process_for_ever(wait_until: Wait) -> None:
+    database = Database()
+    answers = iter([ConnectionRefusedError("away"), asyncpg.InvalidPasswordError("the password was changed")])
+
+    async def call() -> str:
+        if (error := next(answers, None)) is not None:
+            raise error
+        return "here"
+
+    assert await database.patiently(call) == "here"
+    await asyncio.wait_for(database.here(), 1)

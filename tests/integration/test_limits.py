@@ -5,15 +5,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from app.accept import Acceptor
 from app.domain import Channel
 from app.lua import CHANNEL_TOKENS
 from app.resources import Resources, open_resources
 from app.settings import Settings
-from app.streams import limit_key
+from app.streams import Entry, limit_key
 from consumers.channel_limit import ChannelLimit
+from consumers.database import Database
+from consumers.route import Route
+from consumers.settle import Acknowledge, Verdict
 from consumers.work import work
-from tests.support import event
+from tests.support import add_events, event
 
 Wait = Callable[..., Awaitable[Any]]
 
@@ -91,3 +96,28 @@ async def test_no_preference_to_be_told_means_no_token_is_spent(make_settings: C
         await resources.pool.execute("update preference set push_opt_in = true")
         await acceptor.accept(event(user_id="ann"))
         await wait_until(lambda: all_sent(resources, 1))
+
+
+async def test_tokens_kept_while_idle_never_add_up_to_more_than_a_burst(resources: Resources) -> None:
+    limit = ChannelLimit(resources.redis, "EMAIL", 1000)
+    for _ in range(5):
+        assert await limit.allowed(500) <= 50
+        await resources.redis.delete(limit_key("EMAIL"))  # as if a long idle time had filled the bucket again
+    assert await limit.allowed(500) == 50
+
+
+@pytest.mark.parametrize("fault", ["CONFIG SET maxmemory 1", "SET tidings:{0}:bucket:ann nonsense EX 60"])
+async def test_where_redis_refuses_the_bucket_events_are_routed_all_the_same(
+    resources: Resources, wait_until: Wait, fault: str
+) -> None:
+    """Out of memory, routing is the only thing that empties the stream that fills it."""
+    pks = await add_events(resources, event(user_id="ann"), event(user_id="bob"))
+    settled: list[Verdict] = []
+    await resources.redis.execute_command(*fault.split())  # type: ignore[no-untyped-call]
+    try:
+        entries = [Entry(b"%d-1" % pk, pk, 1) for pk in pks]
+        await Route(resources, Database())(entries, lambda _entry, verdict: settled.append(verdict))
+    finally:
+        await resources.redis.config_set("maxmemory", 0)
+    assert settled == [Acknowledge(), Acknowledge()]
+    assert await counts(resources) == {"PENDING": 6}

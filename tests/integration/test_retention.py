@@ -1,12 +1,17 @@
 """What ended more than KEEP_DAYS ago is deleted, whole; everything else is kept."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from app.domain import Channel
 from app.resources import Resources
+from app.store.operate import replay_events
 from consumers.database import Database
 from consumers.retention import Retention
 from tests.support import add_events, change, event, notifications_of, route
+
+Wait = Callable[..., Awaitable[Any]]
 
 OLD = "updated_at = now() - interval '91 days'"
 OLD_EVENT = f"{OLD}, created_at = now() - interval '91 days'"
@@ -55,3 +60,17 @@ async def test_many_pages_are_followed_to_the_first_that_is_young(resources: Res
     await add_events(resources, *(event() for _ in range(600)))
     assert await purge(resources) == 1200
     assert await left(resources, "event") == 600
+
+
+async def test_an_event_that_is_replayed_while_it_is_being_deleted_is_kept(resources: Resources, wait_until: Wait) -> None:
+    [pk] = await add_events(resources, event())
+    await change(resources, "event", pk, f"status = 'FAILED', reason = 'expired', {OLD_EVENT}")
+    async with resources.pool.acquire() as replaying:
+        transaction = replaying.transaction()
+        await transaction.start()
+        await replay_events(replaying, [pk])  # type: ignore[arg-type]
+        purging = asyncio.create_task(purge(resources))
+        await wait_until(lambda: resources.pool.fetchval("select count(*) > 0 from pg_locks where not granted"))
+        await transaction.commit()
+    assert await purging == 0
+    assert await left(resources, "event") == 1
