@@ -80,7 +80,9 @@ class Consumer:
             with suppress(RedisError, OSError, TimeoutError):  # away: the first turn says so
                 await streams.create_group(self._resources.redis, self.stream)
             while not stopping.is_set():
-                await self._guarded_turn()
+                await self._database.here_or(stopping)
+                if not stopping.is_set():
+                    await self._guarded_turn()
             await self.settled()
             settling.cancel()
 
@@ -112,9 +114,8 @@ class Consumer:
         await asyncio.sleep(AGAIN_AFTER_S)
 
     async def turn(self) -> None:
-        """One turn: wait for PostgreSQL, a free slot and a lane; take what is due or what is new; hand it over."""
+        """One turn: wait for a free slot and a lane; take what is due or what is new; hand it over."""
         await self._tidy()
-        await self._database.here()
         await self.in_hand.until(self.in_hand.slots - 1)
         async with self._lanes:
             room = await self._room()

@@ -1,12 +1,14 @@
 """PostgreSQL may go away: calls are repeated while the process lives, and nothing more is read until it is back."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
 
 from app.store.batch import FAULTY, REFUSED
+from consumers.pause import sleep_or_stop
 
 log = structlog.get_logger()
 Answer = TypeVar("Answer")
@@ -20,6 +22,7 @@ class Database:
     def __init__(self) -> None:
         self._here = asyncio.Event()
         self._here.set()
+        self._back_at = float("-inf")
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer of `call`, repeated while PostgreSQL is away or cannot do it. A lost answer may mean that it took effect."""
@@ -40,6 +43,17 @@ class Database:
         """Returns once the last call was answered."""
         await self._here.wait()
 
+    async def here_or(self, stopping: asyncio.Event) -> None:
+        """The same, or once the process is asked to stop."""
+        while not (self._here.is_set() or stopping.is_set()):
+            await sleep_or_stop(REPEAT_AFTER_S, stopping)
+
+    def calm_left_s(self, calm_s: float) -> float:
+        """What is left of the calm after an absence: a failover, or a recovery in place, looks like no start of PostgreSQL."""
+        if not self._here.is_set():
+            return calm_s
+        return max(0.0, self._back_at + calm_s - time.monotonic())
+
     def _gone(self, error: BaseException) -> None:
         if self._here.is_set():
             log.warning("PostgreSQL is away or refuses: holding what is in hand", error=str(error) or type(error).__name__)
@@ -48,4 +62,5 @@ class Database:
     def _back(self) -> None:
         if not self._here.is_set():
             log.info("PostgreSQL is back")
+            self._back_at = time.monotonic()
         self._here.set()

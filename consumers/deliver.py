@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -16,7 +17,7 @@ from app.batches import Batches
 from app.domain import Channel, CrashPolicy, Outcome
 from app.resources import Resources
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, claim, finish, release
-from app.store.owed import end_dead_notifications
+from app.store.owed import DeadVerdict, end_dead_notifications
 from app.streams import Entry
 from consumers.call import call_provider, message_of
 from consumers.database import Database
@@ -82,10 +83,13 @@ class Deliver:
     async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
         for entry in entries:
             row_id, error = entry.row_id or 0, DEAD_LETTER.format(entry.deliveries - 1)
-            ended = await self._database.patiently(lambda: end_dead_notifications(self._pool, [row_id], error))  # noqa: B023
-            verdict = ended.get(row_id)
+            verdict = (await self._database.patiently(partial(self._end_dead, row_id, error))).get(row_id)
             log.error("dead letter", notification_id=row_id, channel=self._channel, deliveries=entry.deliveries, verdict=verdict)
             settle(entry, after_dead(verdict, f"there is no notification {row_id}"))
+
+    async def _end_dead(self, row_id: int, error: str) -> dict[int, DeadVerdict]:
+        calm_s = self._settings.calm_s
+        return await end_dead_notifications(self._pool, [row_id], error, calm_s, self._database.calm_left_s(calm_s))
 
     async def _claim(self, by_row: dict[int, Entry], settle: Settle) -> list[Attempt]:
         """A claim whose answer was lost is asked again, and RESUMED: its lease counts from the first time."""
@@ -101,6 +105,7 @@ class Deliver:
                 at_most_once=self._policy.crash_policy is CrashPolicy.AT_MOST_ONCE,
                 max_tries=self._policy.max_tries,
                 calm_s=self._settings.calm_s,
+                calm_left_s=self._database.calm_left_s(self._settings.calm_s),
             )
 
         claims = await self._database.patiently(ask)

@@ -66,8 +66,13 @@ async def work(resources: Resources, channels: Iterable[Channel], stopping: asyn
         async with asyncio.TaskGroup() as duties:
             for consumer in consumers:
                 duties.create_task(consumer.run(stopping), name=f"consume {consumer.stream}")
-            duties.create_task(Relay(resources, database).run(stopping), name="relay")
-            duties.create_task(Retention(resources, database).run(stopping), name="retention")
+            repairing = [
+                duties.create_task(Relay(resources, database).run(stopping), name="relay"),
+                duties.create_task(Retention(resources, database).run(stopping), name="retention"),
+            ]
+            await stopping.wait()
+            for repair in repairing:  # cut anywhere they leave nothing that the next one does not find
+                repair.cancel()
         for recorder in recorders:
             recorder.cancel()
     log.info("drained", consumer=name)

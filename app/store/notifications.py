@@ -78,7 +78,8 @@ class Finish(NamedTuple):
     due_in_s: float
 
 
-# $1 ids, $2 me, $3 lease in s, $4 at most once, $5 most tries, $6 seconds after PostgreSQL's start without the crash rule
+# $1 ids, $2 me, $3 lease in s, $4 at most once, $5 most tries, $6 seconds after PostgreSQL's start without the crash rule,
+# $7 further seconds without it, as this process counts them
 CLAIM = """
 with mine as (
   select id, event_pk, address, status, attempt, tries, replays, claimed_by, claimed_at, possible_duplicate, due_at, lease_until,
@@ -89,7 +90,7 @@ with mine as (
          when status = 'PENDING' then 'later'
          when lease_until >= now() and claimed_by = $2 then 'resumed'
          when lease_until >= now() then 'busy'
-         when now() < pg_postmaster_start_time() + make_interval(secs => $6) then 'busy'
+         when now() < pg_postmaster_start_time() + make_interval(secs => $6) or $7::float8 > 0 then 'busy'
          when $4::boolean then 'unknown'
          when tries < $5 and coalesce(expires_at > now(), true) then 'again'
          else 'crashed' end as verdict
@@ -122,7 +123,8 @@ with mine as (
 )
 select m.id, m.verdict,
   extract(epoch from case when m.verdict = 'later' then m.due_at
-    else greatest(m.lease_until, pg_postmaster_start_time() + make_interval(secs => $6)) end - now())::float8 as back_in_s,
+    else greatest(m.lease_until, pg_postmaster_start_time() + make_interval(secs => $6), now() + make_interval(secs => $7)) end
+    - now())::float8 as back_in_s,
   coalesce(v.attempt, m.attempt) as attempt, coalesce(v.tries, m.tries) as tries, m.replays,
   coalesce(v.possible_duplicate, m.possible_duplicate) as possible_duplicate, m.address,
   e.event_id, e.type, e.user_id, e.payload::text as payload
@@ -193,12 +195,23 @@ where moved.id is not null or mine.status = 'PENDING'
 
 
 async def claim(
-    pool: "Pool", ids: Sequence[int], me: str, *, lease_s: float, at_most_once: bool, max_tries: int, calm_s: float
+    pool: "Pool",
+    ids: Sequence[int],
+    me: str,
+    *,
+    lease_s: float,
+    at_most_once: bool,
+    max_tries: int,
+    calm_s: float,
+    calm_left_s: float = 0.0,
 ) -> list[Claim]:
-    """One verdict per existing id, committed on return. Ask for ids once: an id under my own live lease is RESUMED."""
+    """One verdict per existing id, committed on return. Ask for ids once: an id under my own live lease is RESUMED.
+
+    No crash rule for `calm_s` after PostgreSQL started, nor for the next `calm_left_s`: outcomes that others hold come first.
+    """
 
     async def run(part: Sequence[int]) -> list[Claim]:
-        rows = await pool.fetch(CLAIM, part, me, lease_s, at_most_once, max_tries, calm_s)
+        rows = await pool.fetch(CLAIM, part, me, lease_s, at_most_once, max_tries, calm_s, calm_left_s)
         return [_claim(r) for r in rows]
 
     return await all_or_each(ids, run, _refused)

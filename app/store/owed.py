@@ -64,7 +64,11 @@ select id, case when status = 'NEW' then 'ended' else 'final' end as verdict fro
 END_NOTIFICATIONS = """
 with mine as (
   select id, attempt, claimed_by, claimed_at, possible_duplicate, status,
-    case when done then 'final' when status = 'PROCESSING' and lease_until >= now() then 'busy' else 'ended' end as verdict
+    case when done then 'final'
+         when status = 'PROCESSING' and lease_until >= now() then 'busy'
+         when status = 'PROCESSING' and now() < pg_postmaster_start_time() + make_interval(secs => $3) then 'busy'
+         when status = 'PROCESSING' and $4::float8 > 0 then 'busy'
+         else 'ended' end as verdict
   from notification where id = any($1::bigint[]) order by id for update
 ), moved as (
   update notification n set status = 'FAILED', reason = 'dead_letter', error = $2, lease_until = null,
@@ -104,9 +108,12 @@ async def end_dead_events(pool: "Pool", ids: Sequence[int], error: str) -> dict[
     return {r["id"]: DeadVerdict(r["verdict"]) for r in await pool.fetch(END_EVENTS, ids, error)}
 
 
-async def end_dead_notifications(pool: "Pool", ids: Sequence[int], error: str) -> dict[int, DeadVerdict]:
-    """Dead letters: PENDING, or PROCESSING without a live lease -> FAILED. A verdict per existing id."""
-    return {r["id"]: DeadVerdict(r["verdict"]) for r in await pool.fetch(END_NOTIFICATIONS, ids, error)}
+async def end_dead_notifications(
+    pool: "Pool", ids: Sequence[int], error: str, calm_s: float = 0.0, calm_left_s: float = 0.0
+) -> dict[int, DeadVerdict]:
+    """Dead letters: PENDING, or PROCESSING without a live lease -> FAILED. A verdict per existing id. Calm: as for a claim."""
+    rows = await pool.fetch(END_NOTIFICATIONS, ids, error, calm_s, calm_left_s)
+    return {r["id"]: DeadVerdict(r["verdict"]) for r in rows}
 
 
 def _outgoing(r: "asyncpg.Record") -> Outgoing:

@@ -12,6 +12,7 @@ import pytest
 from app.domain import Channel, Status
 from app.resources import Resources
 from app.store.notifications import GO, WAIT, Claim, ClaimVerdict, claim
+from app.store.owed import DeadVerdict, end_dead_notifications
 from tests.support import add_notification, add_notifications, attempts, change, locked_before, notification, race, start_attempt
 
 CRASHED = "lease_until = now() - interval '1 s'"  # of a PROCESSING row: its consumer is gone
@@ -243,3 +244,15 @@ async def test_rows_are_locked_in_the_order_of_their_ids(resources: Resources) -
         await claim(connection, ids[::-1], "me", lease_s=30, at_most_once=False, max_tries=3, calm_s=0)
 
     assert await locked_before(resources, "notification", ids, call) == ids[:20]
+
+
+async def test_right_after_an_absence_that_was_no_restart_nobody_applies_the_crash_rule(resources: Resources) -> None:
+    mine = await start_attempt(resources, me="gone")
+    await change(resources, "notification", mine, CRASHED)
+    rules: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
+    (calm,) = await claim(resources.pool, [mine], "me", **rules, calm_left_s=7)
+    assert calm.verdict is ClaimVerdict.BUSY
+    assert calm.back_in_s == pytest.approx(7, abs=0.1)
+    assert await end_dead_notifications(resources.pool, [mine], "dead", 0, 7) == {mine: DeadVerdict.BUSY}
+    (later,) = await claim(resources.pool, [mine], "me", **rules)
+    assert later.verdict is ClaimVerdict.AGAIN

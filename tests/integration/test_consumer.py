@@ -243,7 +243,7 @@ async def test_while_postgresql_is_away_nothing_is_read(resources: Resources, wa
         return "here"
 
     asking = asyncio.create_task(database.patiently(call))
-    await wait_until(lambda: not database._here.is_set())
+    await wait_until(lambda: database.calm_left_s(1) == 1)
     task = asyncio.create_task(Consumer(resources, database, EVENTS, "c", handler, 10).run(stopping))
     await publish(resources, 1)
     async with consuming(resources, other, name="other"):  # another process, whose PostgreSQL answers
@@ -318,3 +318,20 @@ async def test_an_error_that_is_neither_away_nor_of_the_data_does_not_stop_the_p
 
     assert await database.patiently(call) == "here"
     await asyncio.wait_for(database.here(), 1)
+
+
+async def test_with_nothing_in_hand_a_drain_does_not_wait_for_postgresql(resources: Resources, wait_until: Wait) -> None:
+    database, stopping, refuse = Database(), asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        if not refuse.is_set():
+            raise ConnectionRefusedError("away")
+
+    asking = asyncio.create_task(database.patiently(call))
+    await wait_until(lambda: database.calm_left_s(1) == 1)
+    task = asyncio.create_task(Consumer(resources, database, EVENTS, "c", Recorder(), 10).run(stopping))
+    stopping.set()
+    await asyncio.wait_for(task, 2)
+    refuse.set()
+    await asking
+    assert 0 < database.calm_left_s(1) <= 1, "the calm begins when it is back"
