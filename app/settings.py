@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain import Channel, CrashPolicy
@@ -18,6 +18,16 @@ Waits = Annotated[tuple[Annotated[float, Field(ge=0, le=7 * 86400)], ...], NoDec
 Slots = Annotated[int, Field(ge=1, le=10_000)]
 PerSecond = Annotated[int, Field(ge=0, le=1_000_000)]
 LatencyMs = Annotated[float, Field(ge=0, le=3_600_000)]
+SIMULATED = "simulated"
+
+
+def _provider_scheme(value: str) -> str:
+    if value != SIMULATED and not value.startswith(("http://", "https://")):
+        raise ValueError("must be simulated, or the http:// or https:// address that takes the messages")
+    return value
+
+
+ProviderUrl = Annotated[str, AfterValidator(_provider_scheme)]
 
 
 class SettingsError(Exception):
@@ -26,7 +36,10 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChannelPolicy:
-    """How one channel is delivered. `waits_s[n]` is the wait before try n + 1; its length is the number of tries."""
+    """How one channel is delivered. `waits_s[n]` is the wait before try n + 1; its length is the number of tries.
+
+    `provider`: SIMULATED, or the address of a webhook.
+    """
 
     waits_s: tuple[float, ...]
     crash_policy: CrashPolicy
@@ -34,6 +47,7 @@ class ChannelPolicy:
     simulated_latency_ms: float
     simulated_failure_rate: float
     max_per_s: int = 0
+    provider: str = SIMULATED
 
     @property
     def max_tries(self) -> int:
@@ -78,6 +92,10 @@ class Settings(BaseSettings):
     push_max_per_s: PerSecond = 0
     keep_days: int = Field(90, ge=1, le=36_500)
 
+    email_provider: ProviderUrl = Field(SIMULATED, repr=False)
+    sms_provider: ProviderUrl = Field(SIMULATED, repr=False)
+    push_provider: ProviderUrl = Field(SIMULATED, repr=False)
+    webhook_token: Annotated[str, Field(pattern=r"^[\x21-\x7e]*$", max_length=4096)] = Field("", repr=False)
     simulated_email_latency_ms: LatencyMs = 500
     simulated_sms_latency_ms: LatencyMs = 300
     simulated_push_latency_ms: LatencyMs = 200
@@ -161,6 +179,7 @@ class Settings(BaseSettings):
             waits_s=getattr(self, f"{name}_waits_s"),
             crash_policy=getattr(self, f"{name}_crash_policy"),
             concurrency=getattr(self, f"{name}_concurrency"),
+            provider=getattr(self, f"{name}_provider"),
             max_per_s=getattr(self, f"{name}_max_per_s"),
             simulated_latency_ms=getattr(self, f"simulated_{name}_latency_ms"),
             simulated_failure_rate=getattr(self, f"simulated_{name}_failure_rate"),

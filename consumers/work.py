@@ -5,7 +5,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -18,7 +18,7 @@ from consumers.consumer import BATCH_MAX, LANES, Consumer
 from consumers.database import Database
 from consumers.deliver import Deliver
 from consumers.providers import Provider
-from consumers.providers.simulated import Simulated
+from consumers.providers.choose import open_providers
 from consumers.relay import Relay
 from consumers.retention import Retention
 from consumers.route import Route
@@ -31,20 +31,15 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def provider_for(settings: Settings, channel: Channel) -> Provider:
-    policy = settings.channel_policy(channel)
-    return Simulated(policy.simulated_latency_ms, policy.simulated_failure_rate, settings.simulated_seed)
-
-
 def limit_for(resources: Resources, channel: Channel) -> ChannelLimit | None:
     per_s = resources.settings.channel_policy(channel).max_per_s
     return ChannelLimit(resources.redis, channel, per_s) if per_s else None
 
 
-async def work(resources: Resources, channels: Iterable[Channel], stopping: asyncio.Event) -> None:
+async def work(resources: Resources, providers: Mapping[Channel, Provider], stopping: asyncio.Event) -> None:
     """All duties, until `stopping` is set and what is in hand is done. A duty that fails ends all, and this raises."""
     settings, name, database = resources.settings, consumer_name(), Database()
-    delivers = {c: Deliver(resources, database, c, provider_for(settings, c), name) for c in channels}
+    delivers = {c: Deliver(resources, database, c, provider, name) for c, provider in providers.items()}
     consumers = [
         Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX),
         *(
@@ -81,8 +76,8 @@ async def work(resources: Resources, channels: Iterable[Channel], stopping: asyn
 async def run(settings: Settings, channels: Iterable[Channel]) -> bool:
     """One consumer process from start to end. False: the time to drain was over before all in hand was recorded."""
     stopping = asyncio.Event()
-    async with open_resources(settings, "consumers") as resources:
-        working = asyncio.ensure_future(work(resources, channels, stopping))
+    async with open_resources(settings, "consumers") as resources, open_providers(settings, channels) as providers:
+        working = asyncio.ensure_future(work(resources, providers, stopping))
         _on_signals(working, stopping, settings.provider_limit_s + settings.margin_s)
         try:
             await working

@@ -45,7 +45,7 @@ def judge(settings: Settings, facts: Facts, may: streams.Limits | None = None) -
         servers.clocks(facts.postgres, facts.redis),
         *streams.streams(facts.streams, may or streams.limits(settings)),
         *(parts.port(port) for port in facts.ports),
-        parts.providers(),
+        parts.providers(settings),
     ]
 
 

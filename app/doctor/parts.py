@@ -5,7 +5,7 @@ import re
 from app.doctor.facts import PortFacts, PortState
 from app.doctor.finding import Finding, fail, ok, warn
 from app.domain import Channel
-from app.settings import Settings
+from app.settings import SIMULATED, Settings
 
 NAMED = re.compile(r"setting ([A-Z_]+):")
 WORD = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
@@ -46,6 +46,9 @@ def port(facts: PortFacts) -> Finding:
             return fail(what, f"port {facts.port} cannot be used: {facts.problem}", move)
 
 
-def providers() -> Finding:
-    """Who carries each channel."""
-    return warn("providers", f"{', '.join(Channel)}: simulated, nothing is really sent")
+def providers(settings: Settings) -> Finding:
+    """Who carries each channel. Addresses are not shown: they may hold a secret."""
+    simulated = [channel for channel in Channel if settings.channel_policy(channel).provider == SIMULATED]
+    if simulated:
+        return warn("providers", f"{', '.join(simulated)}: simulated, nothing is really sent")
+    return ok("providers", f"{', '.join(Channel)}: by webhook")

@@ -39,6 +39,10 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class BadCredentials(Unavailable):
+    """The provider does not let us in (401, 403): no message is at fault, and none will be taken until an operator mends it."""
+
+
 class Provider(Protocol):
     """Raises Rejected or Unavailable only when the message was surely not taken; any other exception means nobody knows."""
 

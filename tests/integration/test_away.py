@@ -10,12 +10,11 @@ import pytest
 
 from app import local, schema, streams
 from app.accept import Accepted, Acceptor, NotAccepted
-from app.domain import Channel
 from app.resources import Resources, open_resources
 from app.settings import Settings, load_settings
 from app.store.batch import AWAY
 from app.streams import EVENTS
-from consumers.work import work
+from tests.integration.consuming import consuming
 from tests.support import add_events, event
 
 Wait = Callable[..., Awaitable[Any]]
@@ -65,12 +64,12 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 @asynccontextmanager
 async def working(house: House) -> AsyncIterator[tuple[Resources, Acceptor]]:
-    stopping = asyncio.Event()
-    async with open_resources(house.settings(), "test") as resources, Acceptor(resources).running() as acceptor:
-        task = asyncio.create_task(work(resources, list(Channel), stopping))
+    async with (
+        open_resources(house.settings(), "test") as resources,
+        Acceptor(resources).running() as acceptor,
+        consuming(resources),
+    ):
         yield resources, acceptor
-        stopping.set()
-        await task
 
 
 async def post(acceptor: Acceptor) -> None:

@@ -13,7 +13,6 @@ from app.api.direct import PATH
 from app.domain import Channel, DecisionReason
 from app.resources import Resources, open_engine
 from app.store.idempotency import Key, keep_answer, purge_idempotency_keys, take_key
-from consumers import work
 from tests.integration.api import (
     Api,
     assert_problem,
@@ -82,9 +81,8 @@ async def test_the_request_as_it_is_printed_goes_through_the_real_server(api: Ap
     assert await count(api) == await carried(api) == 1
 
 
-async def test_its_whole_life_from_pending_to_sent(api: Api, wait_until: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_its_whole_life_from_pending_to_sent(api: Api, wait_until: Wait) -> None:
     provider = Scripted()
-    monkeypatch.setattr(work, "provider_for", lambda _settings, _channel: provider)
     answer = await post(api)
     place, row_id = answer.headers["location"], answer.json()["id"]
     assert (await api.client.get(place)).json() == answer.json()
@@ -92,7 +90,7 @@ async def test_its_whole_life_from_pending_to_sent(api: Api, wait_until: Wait, m
     async def is_sent() -> bool:
         return bool((await api.client.get(place)).json()["status"] == "SENT")
 
-    async with consuming(api.resources):
+    async with consuming(api.resources, provider):
         await wait_until(is_sent)
     ((sent,),) = provider.calls.values()
     assert (sent.channel, sent.address, sent.user_id, sent.event_type) == ("EMAIL", "user@email.com", "user_123", "DIRECT")

@@ -17,7 +17,7 @@ from consumers.channel_limit import ChannelLimit
 from consumers.database import Database
 from consumers.route import Route
 from consumers.settle import Acknowledge, Verdict
-from consumers.work import work
+from tests.integration.consuming import consuming
 from tests.support import add_events, event
 
 Wait = Callable[..., Awaitable[Any]]
@@ -26,12 +26,8 @@ Wait = Callable[..., Awaitable[Any]]
 @asynccontextmanager
 async def working(settings: Settings) -> AsyncIterator[tuple[Resources, Acceptor]]:
     """A consumer process and an acceptor, in this process."""
-    stopping = asyncio.Event()
-    async with open_resources(settings, "test") as resources, Acceptor(resources).running() as acceptor:
-        task = asyncio.create_task(work(resources, list(Channel), stopping))
+    async with open_resources(settings, "test") as resources, Acceptor(resources).running() as acceptor, consuming(resources):
         yield resources, acceptor
-        stopping.set()
-        await task
 
 
 async def counts(resources: Resources) -> dict[str, int]:

@@ -10,7 +10,6 @@ from app import streams
 from app.domain import Channel, EventStatus, Outgoing, Reason, Status
 from app.resources import Resources, open_engine
 from app.store.operate import Operated, OperatedEvent, cancel_notifications, replay_events, replay_notifications
-from consumers import work
 from consumers.providers import Message, Receipt
 from tests.integration.api import Api, assert_problem, serve_in_process
 from tests.integration.consuming import consuming
@@ -131,10 +130,9 @@ class LosesTheFirst(Scripted):
 
 
 async def test_what_may_have_been_sent_is_sent_again_only_by_a_replay_and_marked(
-    resources: Resources, api: Api, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+    resources: Resources, api: Api, wait_until: Wait
 ) -> None:
     provider = LosesTheFirst()
-    monkeypatch.setattr(work, "provider_for", lambda _settings, _channel: provider)
     row_id = await add_notification(resources, Channel.SMS)
     await change(resources, "notification", row_id, "published_at = null")
 
@@ -144,7 +142,7 @@ async def test_what_may_have_been_sent_is_sent_again_only_by_a_replay_and_marked
     async def is_now(wanted: str) -> bool:
         return bool(await status() == wanted)
 
-    async with consuming(resources):
+    async with consuming(resources, provider):
         await wait_until(lambda: is_now("UNKNOWN"))
         answer = await api.client.post(f"/api/notifications/{row_id}/replay")
         assert answer.status_code == 202
@@ -167,9 +165,8 @@ async def test_a_pending_one_is_cancelled_and_stays_so(resources: Resources) -> 
     assert await cancel_notifications(resources.pool, [row_id]) == [Operated(row_id, False, Status.CANCELLED)]
 
 
-async def test_a_cancelled_one_is_never_sent(resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_one_is_never_sent(resources: Resources, wait_until: Wait) -> None:
     provider = Scripted()
-    monkeypatch.setattr(work, "provider_for", lambda _settings, _channel: provider)
     cancelled, other = await add_notifications(resources, 2)
     rows = await resources.pool.fetch(
         "select n.id, e.event_id, e.user_id, e.type, n.published_at from notification n join event e on e.id = n.event_pk"
@@ -180,7 +177,7 @@ async def test_a_cancelled_one_is_never_sent(resources: Resources, wait_until: W
     async def done() -> bool:
         return not await resources.redis.xlen(streams.channel_stream(Channel.EMAIL))
 
-    async with consuming(resources):
+    async with consuming(resources, provider):
         await wait_until(done)
     assert list(provider.calls) == [f"{other}-0"]
 

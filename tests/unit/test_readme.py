@@ -47,4 +47,4 @@ def spelled(name: str) -> str:
     value = settings.provider_limit_s if name == "provider_timeout_s" else Settings.model_fields[name].default
     if isinstance(value, tuple):
         return ",".join(f"{part:g}" for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'
