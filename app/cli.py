@@ -21,6 +21,7 @@ PLAIN_ERRORS = (
     ("app.dev", "DevError"),
     ("app.send", "SendError"),
     ("app.seed", "SeedError"),
+    ("app.replay_options", "ReplayError"),
     ("app.redis_cli", "RedisCommandError"),
     ("app.health", "Unhealthy"),
 )
@@ -196,18 +197,55 @@ def seed(
 
 
 @cli.command()
+def replay(
+    ids: Annotated[list[int] | None, typer.Argument(help="Notifications to send again.", metavar="[ID]...")] = None,
+    event: Annotated[str | None, typer.Option(help="One FAILED event, to be routed again.", metavar="EVENT_ID")] = None,
+    source: Annotated[str, typer.Option(help="That event's source, where it has one.", metavar="SOURCE")] = "",
+    events: Annotated[bool, typer.Option("--events", help="FAILED events that match, not notifications.")] = False,
+    status: Annotated[str | None, typer.Option(help="FAILED (where not given) or UNKNOWN.", metavar="STATUS")] = None,
+    channel: Annotated[str | None, typer.Option(help="EMAIL, SMS or PUSH.", metavar="CHANNEL")] = None,
+    reason: Annotated[str | None, typer.Option(help="Such as out_of_tries or dead_letter.", metavar="REASON")] = None,
+    user: Annotated[str | None, typer.Option(help="Of one user.", metavar="ID")] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Of events of this type.", metavar="TYPE")] = None,
+    since: Annotated[str | None, typer.Option(help="Ended since: 30m, 2h, 7d or ISO 8601.", metavar="TIME")] = None,
+    until: Annotated[str | None, typer.Option(help="Ended before.", metavar="TIME")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many at most, the oldest.", metavar="N")] = None,
+    rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="So many per second at most.", metavar="N")] = 100,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+) -> None:
+    """Send again what is FAILED or UNKNOWN.
+
+    By id, or by filter: says how many match and why they had ended, then asks. May be stopped and given again at any time:
+    nothing is replayed twice by it. Needs PostgreSQL only.
+
+    Example: tidings replay --status FAILED --channel EMAIL --since 2h
+    """
+    from datetime import UTC, datetime
+
+    from app import replay_cli, replay_options
+    from app.settings import load_settings
+
+    filters = {"status": status, "channel": channel, "reason": reason, "user": user, "type": event_type}
+    filters |= {"since": since, "until": until, "limit": None if limit is None else str(limit)}
+    what = replay_options.read_what(ids or [], event, source, events=events, filters=filters, now=datetime.now(UTC))
+    replay_cli.run(load_settings(), replay_options.Order(what, yes, dry_run, limit, rate))
+
+
+@cli.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, for machines.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also hold what is owed against what the streams carry.")] = False,
 ) -> None:
     """Tell what is wrong, and the command that mends it.
 
     Settings, PostgreSQL, Redis, the clocks, streams, consumers, ports. Exit status 1 where something failed.
 
-    Example: tidings doctor
+    Example: tidings doctor --deep
     """
     from app import doctor
 
-    if not doctor.run(as_json):
+    if not doctor.run(as_json, deep):
         raise typer.Exit(1)
 
 

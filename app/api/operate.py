@@ -1,4 +1,4 @@
-"""/api/notifications/{id}/replay and /cancel: what an operator does with one notification."""
+"""/api/notifications/{id}/replay and /cancel: what an operator does with one notification; replay.py has the rest."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app.api import replay
 from app.api.notifications import line_json
 from app.api.problem import NOT_FOUND, WRONG_STATUS, Problem
 from app.api.wire import json_answer, path_row_id
@@ -27,10 +28,11 @@ NONE = "There is no notification with this id."
 
 
 def routes(resources: Resources, engine: AsyncEngine) -> list[Route]:
-    replay = partial(_operate, resources, engine, replay_notifications, 202, "Only FAILED and UNKNOWN ones can be replayed.")
+    again = partial(_operate, resources, engine, replay_notifications, 202, "Only FAILED and UNKNOWN ones can be replayed.")
     cancel = partial(_operate, resources, engine, cancel_notifications, 200, "Only PENDING ones can be cancelled.")
     return [
-        Route("/api/notifications/{id}/replay", replay, methods=["POST"], name="replay_notification"),
+        *replay.routes(resources),
+        Route("/api/notifications/{id}/replay", again, methods=["POST"], name="replay_notification"),
         Route("/api/notifications/{id}/cancel", cancel, methods=["POST"], name="cancel_notification"),
     ]
 

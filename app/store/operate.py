@@ -3,6 +3,7 @@
 A replay parks its rows (`published_at` null, due now): the relay publishes them within a twentieth of the reclaim window, whether
 Redis is there now or not. The caller publishes nothing, so nothing is published twice.
 """
+# ruff: noqa: S608 (the parts of the statements are constants of this file)
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,12 +30,16 @@ class OperatedEvent(NamedTuple):
     status: EventStatus
 
 
-REPLAY_NOTIFICATIONS = """
+# What a replay sets, but for `due_at`: `mine` is the row as it was once locked.
+NOTIFICATION_AGAIN = """status = 'PENDING', reason = null, error = null, tries = 0, replays = n.replays + 1,
+    possible_duplicate = n.possible_duplicate or mine.status = 'UNKNOWN', published_at = null, updated_at = now()"""
+EVENT_AGAIN = """status = 'NEW', reason = null, error = null, decisions = null, published_at = null, updated_at = now()"""
+
+REPLAY_NOTIFICATIONS = f"""
 with mine as (
   select id, status from notification where id = any($1::bigint[]) order by id for update
 ), moved as (
-  update notification n set status = 'PENDING', reason = null, error = null, tries = 0, replays = n.replays + 1,
-    possible_duplicate = n.possible_duplicate or mine.status = 'UNKNOWN', due_at = now(), published_at = null, updated_at = now()
+  update notification n set {NOTIFICATION_AGAIN}, due_at = now()
   from mine where n.id = mine.id and mine.status in ('FAILED', 'UNKNOWN')
   returning n.id, n.status
 )
@@ -42,12 +47,11 @@ select mine.id, moved.id is not null as moved, coalesce(moved.status, mine.statu
 from mine left join moved using (id) order by mine.id
 """
 
-REPLAY_EVENTS = """
+REPLAY_EVENTS = f"""
 with mine as (
   select id, status from event where id = any($1::bigint[]) order by id for update
 ), moved as (
-  update event e set status = 'NEW', reason = null, error = null, decisions = null, due_at = now(), published_at = null,
-    updated_at = now()
+  update event e set {EVENT_AGAIN}, due_at = now()
   from mine where e.id = mine.id and mine.status = 'FAILED'
   returning e.id, e.status
 )

@@ -21,6 +21,7 @@ COMMANDS = [
     "schema check",
     "send",
     "seed",
+    "replay",
     "redis",
     "doctor",
     "health",
@@ -41,6 +42,10 @@ ONE_LINE = {
     ),
     "no PostgreSQL to check": ("schema check", NOWHERE, r"PostgreSQL \(setting DATABASE_URL\) cannot be used: .*"),
     "no Redis": ("redis PING", NOWHERE, r"Redis \(setting REDIS_URL\) cannot be used: .*refused.*"),
+    "nobody to ask": ("replay --status FAILED", NOWHERE, r"there is no terminal to ask on: add --yes .*"),
+    "no PostgreSQL to replay from": ("replay 7 --yes", NOWHERE, r"PostgreSQL \(setting DATABASE_URL\) cannot be used: .*"),
+    "nothing to replay": ("replay --yes", {}, r"say what: ids of notifications, --event EVENT_ID, or a filter .*"),
+    "no status to replay": ("replay --status SENT --yes", {}, r"option --status: must be one of FAILED, UNKNOWN"),
     "no API": ("send", NOWHERE, r"the API does not answer at http://127\.0\.0\.1:1 \(settings API_HOST, API_PORT\).*"),
     "a port for both": (
         "dev",
