@@ -16,10 +16,10 @@ from app.settings import Settings, SettingsError, load_settings
 __all__ = ["examine", "judge", "run"]
 
 
-def run(as_json: bool = False) -> bool:
+def run(as_json: bool = False, deep: bool = False) -> bool:
     """Print what was found, a line each or as JSON. False: something failed."""
     try:
-        found = asyncio.run(examine(load_settings()))
+        found = asyncio.run(examine(load_settings(), deep))
     except SettingsError as error:
         found = parts.settings_wrong(str(error))
     if as_json:
@@ -29,9 +29,15 @@ def run(as_json: bool = False) -> bool:
     return not any(f.level is Level.FAIL for f in found)
 
 
-async def examine(settings: Settings) -> list[Finding]:
-    """All findings about a system with these settings; takes 1.5 s where a server is dead."""
-    return judge(settings, await gather_facts(settings))
+async def examine(settings: Settings, deep: bool = False) -> list[Finding]:
+    """All findings about a system with these settings; takes 1.5 s where a server is dead. `deep`: also, does it all add up?"""
+    facts = await gather_facts(settings)
+    found = judge(settings, facts)
+    if deep:
+        from app.doctor import deep as deeper  # the check speaks in findings, so it imports this package
+
+        found += await deeper.deep(settings, facts)
+    return found
 
 
 def judge(settings: Settings, facts: Facts, may: streams.Limits | None = None) -> list[Finding]:
