@@ -1,0 +1,294 @@
+"""The product's own functions, one at a time, by two consumers that do as they are told: what test_machine.py drives.
+
+Between any two calls a consumer may be gone, an answer lost, a stream flushed, or time have passed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from app import streams
+from app.accept import prepare
+from app.domain import Channel, CrashPolicy, Outcome, Outgoing, Status
+from app.resources import Resources
+from app.store.events import insert_events
+from app.store.notifications import GO, Claim, ClaimVerdict, Ending, claim, finish, release
+from app.store.operate import cancel_notifications, replay_events, replay_notifications
+from app.store.owed import clock, end_dead_notifications
+from app.streams import EVENTS, Entry, channel_stream
+from consumers.database import Database
+from consumers.relay import Relay, watermark
+from consumers.retry import Result, next_move
+from consumers.route import Route
+from consumers.settle import Back, Verdict, settle_on_stream
+from consumers.verdicts import after_claim, after_dead, after_finish, after_release
+from tests.model import shifted
+from tests.support import event
+
+MAYBE_SENT = (Outcome.SENT, Outcome.UNKNOWN)
+JUDGED = (ClaimVerdict.AGAIN, ClaimVerdict.UNKNOWN, ClaimVerdict.CRASHED)  # by the crash rule
+CHANNELS = (Channel.EMAIL, Channel.SMS)
+
+
+@dataclass(eq=False)
+class Held:
+    """A claim in hand; `outcome` once the provider was called."""
+
+    me: str
+    stream: str
+    entry: Entry
+    claim: Claim
+    claimed_at: float
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Hands:
+    """`passed_s` is how much time has passed by order, `held` the claims in hand, the counters are by notification."""
+
+    resources: Resources
+    passed_s: float = 0.0
+    held: list[Held] = field(default_factory=list)
+    calls: Counter[int] = field(default_factory=Counter)
+    sends: Counter[int] = field(default_factory=Counter)
+    excuses: Counter[int] = field(default_factory=Counter)
+    released: set[tuple[int, int]] = field(default_factory=set)
+    lives: Counter[str] = field(default_factory=Counter)
+    forgot: bool = False
+
+    def name(self, who: str) -> str:
+        return f"{who}.{self.lives[who]}"
+
+    # ---- ways in
+
+    async def post(self, count: int, published: bool) -> None:
+        new = [prepare(event(channels=CHANNELS)) for _ in range(count)]
+        stored = await insert_events(self.resources.pool, new)
+        if published:
+            rows = [
+                Outgoing(s.row_id, n.event.event_id, n.event.user_id, n.event.type, s.published_at)
+                for n, s in zip(new, stored, strict=True)
+                if s.row_id is not None and s.published_at is not None
+            ]
+            await streams.publish(self.resources.redis, EVENTS, rows)
+
+    # ---- consumers
+
+    async def take(self, who: str, stream: str, most: int) -> list[Entry]:
+        """What is due, or else what is new, without what this consumer has in hand; deliveries in silence are counted."""
+        redis, me, window_s = self.resources.redis, self.name(who), self.resources.settings.reclaim_after_s
+        await streams.create_group(redis, stream)
+        entries = (await streams.reclaim(redis, stream, me, window_s, b"0-0", most)).entries
+        entries = entries or await streams.read(redis, stream, me, most, None)
+        mine = {h.entry.row_id for h in self.held if h.me == me and h.stream == stream}
+        in_hand = {h.entry.id for h in self.held if h.me == me and h.stream == stream}
+        second = [e for e in entries if e.row_id in mine and e.id not in in_hand]
+        await self._settle(me, stream, [(e, Back(window_s / 2)) for e in second])
+        return list({e.row_id: e for e in entries if e.row_id not in mine}.values())
+
+    async def route(self, who: str, most: int, dies: bool) -> None:
+        """The real handler; a consumer that dies acknowledges nothing."""
+        entries = await self.take(who, EVENTS, most)
+        settled: list[tuple[Entry, Verdict]] = []
+        handler = Route(self.resources, Database())
+        for entry in entries:
+            too_often = entry.deliveries > self.resources.settings.max_deliveries
+            await (handler.dead if too_often else handler)([entry], lambda e, verdict: settled.append((e, verdict)))
+        if dies:
+            self.die(who)
+        else:
+            await self._settle(self.name(who), EVENTS, settled)
+
+    async def claim(self, who: str, channel: Channel, most: int, answer_lost: bool) -> None:
+        """Entries of one channel into the hand; what may not be claimed goes where the product says."""
+        stream, me, limit = channel_stream(channel), self.name(who), self.resources.settings.max_deliveries
+        entries = await self.take(who, stream, most)
+        dead = [e for e in entries if e.deliveries > limit]
+        by_row = {e.row_id: e for e in entries if e.row_id is not None and e not in dead}
+        for entry in dead:
+            verdicts = await end_dead_notifications(self.resources.pool, [entry.row_id or 0], "dead letter")
+            await self._settle(me, stream, [(entry, after_dead(verdicts.get(entry.row_id or 0), "no row"))])
+        claims = await self._claim(channel, list(by_row), me)
+        if answer_lost:
+            claims = await self._claim(channel, list(by_row), me)
+        for c in claims:
+            assert c.verdict not in JUDGED or not self._leased(c.id), f"notification {c.id}: {c.verdict} under a live lease"
+            if c.verdict in GO:
+                self.held.append(Held(me, stream, by_row[c.id], c, self.passed_s))
+        window_s = self.resources.settings.reclaim_after_s
+        await self._settle(me, stream, [(by_row[c.id], after_claim(c, window_s)) for c in claims if c.verdict not in GO])
+
+    def _leased(self, row_id: int) -> bool:
+        lease_s = self.resources.settings.lease_s
+        return any(h.claim.id == row_id and self.passed_s - h.claimed_at < lease_s for h in self.held)
+
+    async def _claim(self, channel: Channel, ids: list[int], me: str) -> list[Claim]:
+        settings, policy = self.resources.settings, self.resources.settings.channel_policy(channel)
+        at_most_once = policy.crash_policy is CrashPolicy.AT_MOST_ONCE
+        return await claim(
+            self.resources.pool,
+            ids,
+            me,
+            lease_s=settings.lease_s,
+            at_most_once=at_most_once,
+            max_tries=policy.max_tries,
+            calm_s=0,
+        )
+
+    async def call(self, held: Held, outcome: Outcome) -> None:
+        """The provider is called, unless the lease could end in mid-send: then the claim is given back."""
+        settings = self.resources.settings
+        if self.passed_s - held.claimed_at + settings.provider_limit_s > settings.lease_s:
+            await self._give_back(held)
+            return
+        c = held.claim
+        if self.sends[c.id]:
+            assert c.possible_duplicate, f"notification {c.id}, attempt {c.attempt}: the record does not say it may be doubled"
+        self.calls[c.id] += 1
+        self.sends[c.id] += outcome in MAYBE_SENT
+        self.excuses[c.id] += outcome is Outcome.UNKNOWN
+        held.outcome = outcome
+
+    async def _give_back(self, held: Held) -> None:
+        self.held.remove(held)
+        parked = (await release(self.resources.pool, [(held.claim.id, held.claim.attempt)])).get(held.claim.id)
+        self.released.add((held.claim.id, held.claim.attempt))
+        await self._settle(held.me, held.stream, [(held.entry, after_release(parked))])
+
+    async def finish(self, held: Held, answer_lost: bool) -> None:
+        """The outcome is recorded, twice where the first answer was lost; then the entry is settled."""
+        assert held.outcome is not None
+        self.held.remove(held)
+        channel = next(c for c in CHANNELS if channel_stream(c) == held.stream)
+        settings, c = self.resources.settings, held.claim
+        move = next_move(Result(held.outcome), c.tries, settings.channel_policy(channel), 1.0, settings.reclaim_after_s)
+        ending = Ending(c.id, c.attempt, held.outcome, "hands", None, None, move.status, move.reason, move.wait_s, move.park)
+        for _ in range(1 + answer_lost):
+            (finished,) = await finish(self.resources.pool, [ending])
+        await self._settle(held.me, held.stream, [(held.entry, after_finish(finished, c.attempt))])
+
+    def die(self, who: str) -> None:
+        """All that it had in hand is gone; nobody knows what its calls came to."""
+        for held in [h for h in self.held if h.me == self.name(who)]:
+            self.held.remove(held)
+            self.excuses[held.claim.id] += held.outcome in MAYBE_SENT
+        self.lives[who] += 1
+
+    async def _settle(self, me: str, stream: str, batch: Sequence[tuple[Entry, Verdict]]) -> None:
+        await settle_on_stream(self.resources.redis, stream, me, self.resources.settings.reclaim_after_s, list(batch))
+
+    # ---- the relay, the operator, and time
+
+    async def sweep(self) -> None:
+        relay = Relay(self.resources, Database())
+        for stream in streams.WORK_STREAMS:
+            await relay.sweep(stream)
+
+    async def sweep_and_die(self, stream: str) -> None:
+        """A relay that is gone between its commit and its XADD."""
+        now = await clock(self.resources.pool)
+        mark = watermark(await streams.head(self.resources.redis, stream), now)
+        await Relay(self.resources, Database())._take(stream, mark)
+
+    async def replay(self, n: int) -> None:
+        await replay_notifications(self.resources.pool, [n])
+        await replay_events(self.resources.pool, [n])
+
+    async def cancel(self, n: int) -> None:
+        await cancel_notifications(self.resources.pool, [n])
+
+    async def pass_time(self, seconds: float) -> None:
+        """A call that is not recorded within its lease is one that the crash rule may take for lost."""
+        await shifted.pass_time(self.resources, seconds)
+        was, self.passed_s = self.passed_s, self.passed_s + seconds
+        for h in self.held:
+            over = h.claimed_at + self.resources.settings.lease_s
+            if was <= over < self.passed_s:
+                self.excuses[h.claim.id] += h.outcome in MAYBE_SENT
+
+    async def double(self) -> None:
+        """A second entry of everything unfinished, as a repeated XADD leaves it."""
+        rows = await self.resources.pool.fetch(
+            "select n.id, channel, n.published_at, event_id, e.user_id, type from notification n join event e on e.id = event_pk "
+            "where not n.done and n.published_at is not null"
+        )
+        for r in rows:
+            out = Outgoing(r["id"], r["event_id"], r["user_id"], r["type"], r["published_at"])
+            await streams.publish(self.resources.redis, channel_stream(Channel(r["channel"])), [out])
+
+    async def forget(self, who: str, stream: str) -> None:
+        """XGROUP DELCONSUMER by hand."""
+        if await shifted.has_group(self.resources, stream):
+            self.forgot = True
+            await self.resources.redis.xgroup_delconsumer(stream, streams.GROUP, self.name(who))
+
+    # ---- healing
+
+    async def heal(self, rounds: int = 12) -> bool:
+        """Nothing fails any more: is everything final, and off the streams, after so many windows?"""
+        await self._empty_hands()
+        for _ in range(rounds):
+            await self.pass_time(self.resources.settings.reclaim_after_s + 1)
+            await self.sweep()
+            while await self._work():
+                pass
+            if await self.all_final() and not await self.carried():
+                return True
+        return False
+
+    async def _work(self) -> int:
+        before = await self.carried()
+        await self.route("a", 100, dies=False)
+        for channel in CHANNELS:
+            await self.claim("a", channel, 100, answer_lost=False)
+        await self._empty_hands()
+        return before - await self.carried()
+
+    async def _empty_hands(self) -> None:
+        """Everything in hand is sent, or given back, and recorded."""
+        for held in [h for h in self.held if h.outcome is None]:
+            await self.call(held, Outcome.SENT)
+        for held in list(self.held):
+            await self.finish(held, answer_lost=False)
+
+    async def all_final(self) -> bool:
+        open_rows = "select (select count(*) from event where not done) + (select count(*) from notification where not done)"
+        return not await self.resources.pool.fetchval(open_rows)
+
+    async def carried(self) -> int:
+        return sum([await self.resources.redis.xlen(stream) for stream in streams.WORK_STREAMS])
+
+    async def unaccounted(self) -> dict[str, tuple[int, int]]:
+        """Streams whose length is not what is unread and what is pending: (length, unread and pending)."""
+        wrong = {}
+        for stream in streams.WORK_STREAMS:
+            if await shifted.has_group(self.resources, stream):
+                (group,) = await self.resources.redis.xinfo_groups(stream)
+                length = await self.resources.redis.xlen(stream)
+                unread: Any = await self.resources.redis.xrange(stream, b"(" + group["last-delivered-id"])
+                if length != len(unread) + group["pending"]:
+                    wrong[stream] = (length, len(unread) + group["pending"])
+        return wrong
+
+
+def judge(hands: Hands, rows: Sequence[Mapping[str, Any]], numbers: set[tuple[int, int]]) -> list[str]:
+    """What is wrong with the notifications at the end; `numbers`: (notification, number) of the attempt rows."""
+    wrong: list[str] = []
+    for n in rows:
+        policy = hands.resources.settings.channel_policy(Channel(n["channel"]))
+        sends, calls, rounds = hands.sends[n["id"]], hands.calls[n["id"]], 1 + n["replays"]
+        told = partial("notification {}: {}".format, n["id"])
+        if sends > rounds + hands.excuses[n["id"]]:
+            wrong.append(told(f"{sends} sends, {n['replays']} replays, {hands.excuses[n['id']]} excuses"))
+        if policy.crash_policy is CrashPolicy.AT_MOST_ONCE and sends > rounds:
+            wrong.append(told(f"{sends} sends where one is allowed, {n['replays']} replays"))
+        if calls > policy.max_tries * rounds or n["tries"] > policy.max_tries or n["tries"] < 0:
+            wrong.append(told(f"{calls} calls, {n['tries']} tries"))
+        if n["status"] == Status.SENT and not sends:
+            wrong.append(told("SENT, and nothing was sent"))
+        missing = {(n["id"], k + 1) for k in range(n["attempt"])} - numbers - hands.released
+        if missing:
+            wrong.append(told(f"attempts without a row: {sorted(missing)}"))
+    return wrong

@@ -1,0 +1,58 @@
+"""The rules of the protocol, each of which a run can do without, and its times, which follow from the product's own settings."""
+
+from app.domain import Channel
+from app.settings import load_settings
+
+RULES = {
+    "relay": "somebody publishes again what is owed and no stream carries",
+    "reclaim": "entries whose idle time passed the window are taken over",
+    "fence": "a finish counts only under the attempt number that its claim was given",
+    "lease": "nobody claims what is under somebody's live lease",
+    "at": "the watermark is the published_at inside the oldest entry, not its Redis id",
+    "group_head": "the watermark asks the group (pending or unread); entries that are neither are removed",
+    "before": "the relay reads PostgreSQL's clock before it reads Redis, and uses that value, not a later now()",
+    "late_add": "an XADD that would come late after its published_at is left to the relay",
+    "reidle": "not due yet, or busy: put back with the time that is left, not with a whole window",
+    "dead_final": "a dead letter ends its row (event or notification) first",
+    "count": "every handled end sets the delivery count to 0: the limit counts deliveries that ended in silence",
+    "alone": "an entry delivered more than twice is handled alone; its neighbours go back uncounted",
+    "route_once": "notifications and ROUTED are one transaction, guarded by status NEW",
+    "charge_once": "the rate limit remembers which event it charged",
+    "tries": "tries (reset by replay, given back by release) apart from attempt (only grows)",
+    "resume": "a claim whose answer was lost is resumed by the same consumer while its lease lives",
+    "in_hand": "a row is in one consumer's hand once: a second entry of it waits",
+    "late_truth": "a late finish or release under the same attempt turns UNKNOWN into what really happened",
+    "replaced": "a late truth about an attempt that was replaced is told in that attempt's row",
+    "hold": "PostgreSQL away: the call is repeated, and what is in hand is kept",
+    "calm": "for a moment after PostgreSQL was away nobody applies the crash rule",
+    "ambiguous": "time limit or lost reply is outcome unknown: the channel's crash policy decides",
+    "fresh": "no send under a lease that could end in mid-send",
+    "release": "a claim that is no longer fresh is given back: nothing was sent",
+    "expiry": "what expired is neither claimed nor repeated by the crash rule",
+    "step_back": "Redis' clock stepped back: one round takes back everything pending",
+}
+ALL = frozenset(RULES)
+
+CHANNELS = (Channel.EMAIL, Channel.SMS)
+WAITS_S = (0, 3, 9, 45)  # the last is parked
+SETTINGS = load_settings(
+    _env_file=None,
+    reclaim_after_s=20,
+    redis_timeout_s=1,
+    provider_timeout_s=None,
+    max_deliveries=5,
+    retry_jitter=0.2,
+    email_waits_s=WAITS_S,
+    sms_waits_s=WAITS_S,
+    email_crash_policy="at_least_once",
+    sms_crash_policy="at_most_once",
+    rate_limit_per_user=3,
+    rate_limit_window_s=20,
+)
+POLICIES = {channel: SETTINGS.channel_policy(channel) for channel in CHANNELS}
+RECLAIM_AFTER_S = SETTINGS.reclaim_after_s
+
+SLOTS = 3  # entries in one consumer's hand
+FAULTS_UNTIL_S = 120.0
+SLOW_S = 15 * RECLAIM_AFTER_S  # two poison entries, one after the other
+QUIET_S = 3 * SLOW_S

@@ -1,0 +1,184 @@
+"""Hypothesis drives the product's own functions, on real servers, in orders nobody thought of; then the promise is looked at.
+
+No process, no waiting: time passes by order. `MACHINE_EXAMPLES=2000 pytest -n 0 tests/model/test_machine.py` looks further.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as how
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from app import streams
+from app.domain import Channel, Outcome
+from app.resources import Resources, open_resources
+from app.settings import Settings
+from tests.integration.conftest import WATCH, forbidden_moves
+from tests.model import shifted
+from tests.model.hands import CHANNELS, Hands, Held, judge
+
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "40"))
+STEPS = 40
+Answer = TypeVar("Answer")
+Do = Callable[[Awaitable[Any]], Any]
+
+WHO = st.sampled_from(["a", "b"])
+CHANNEL = st.sampled_from(CHANNELS)
+STREAM = st.sampled_from(streams.WORK_STREAMS[:3])
+FEW = st.integers(1, 3)
+ROW = st.integers(1, 12)
+SELDOM = st.sampled_from([False, False, False, True])
+
+
+class Machine(RuleBasedStateMachine):
+    """Two consumers, a relay, an operator, and what goes wrong."""
+
+    def __init__(self, do: Do, resources: Resources) -> None:
+        super().__init__()
+        self.do, self.resources = do, resources
+        self.hands = Hands(resources)
+
+    @initialize(count=FEW)
+    def begin(self, count: int) -> None:
+        self.do(shifted.reset(self.resources))
+        self.do(self.hands.post(count, published=True))
+        self.do(self.hands.route("a", count, dies=False))
+
+    # ---- what the product does
+
+    @rule(count=FEW, lost=SELDOM)
+    def post(self, count: int, lost: bool) -> None:
+        self.do(self.hands.post(count, published=not lost))
+
+    @rule(who=WHO, most=FEW, dies=SELDOM)
+    def route(self, who: str, most: int, dies: bool) -> None:
+        self.do(self.hands.route(who, most, dies))
+
+    @rule(who=WHO, channel=CHANNEL, most=FEW, lost=SELDOM)
+    def claim(self, who: str, channel: Channel, most: int, lost: bool) -> None:
+        self.do(self.hands.claim(who, channel, most, lost))
+
+    @rule(who=WHO, channel=CHANNEL, outcome=st.sampled_from(Outcome))
+    def claim_and_call(self, who: str, channel: Channel, outcome: Outcome) -> None:
+        """In one step, so that it is common to have something in mid-send."""
+        self.do(self.hands.claim(who, channel, 3, answer_lost=False))
+        for held in [h for h in self.hands.held if h.outcome is None]:
+            self.do(self.hands.call(held, outcome))
+
+    @rule(channel=CHANNEL)
+    def both_get_an_entry_of_the_same_rows(self, channel: Channel) -> None:
+        """Seldom by chance, and what the lease is for."""
+        self.claim_and_call("a", channel, Outcome.SENT)
+        self.do(self.hands.double())
+        self.claim_and_call("b", channel, Outcome.SENT)
+
+    @precondition(lambda self: any(h.outcome is None for h in self.hands.held))
+    @rule(which=st.integers(0, 9), outcome=st.sampled_from(Outcome))
+    def call(self, which: int, outcome: Outcome) -> None:
+        self.do(self.hands.call(_one([h for h in self.hands.held if h.outcome is None], which), outcome))
+
+    @precondition(lambda self: any(h.outcome is not None for h in self.hands.held))
+    @rule(which=st.integers(0, 9), lost=SELDOM)
+    def finish(self, which: int, lost: bool) -> None:
+        self.do(self.hands.finish(_one([h for h in self.hands.held if h.outcome is not None], which), lost))
+
+    @rule()
+    def sweep(self) -> None:
+        self.do(self.hands.sweep())
+
+    @rule(row=ROW, cancels=SELDOM)
+    def operate(self, row: int, cancels: bool) -> None:
+        self.do(self.hands.cancel(row) if cancels else self.hands.replay(row))
+
+    # ---- what goes wrong
+
+    @rule(seconds=st.sampled_from([6, 31, 61, 61]))
+    def time_passes(self, seconds: int) -> None:
+        self.do(self.hands.pass_time(seconds))
+
+    @rule(who=WHO)
+    def consumer_dies(self, who: str) -> None:
+        self.hands.die(who)
+
+    @rule(kind=st.sampled_from(["double", "double", "relay dies", "flushall", "delete", "forget"]), who=WHO, stream=STREAM)
+    def trouble(self, kind: str, who: str, stream: str) -> None:
+        redis = self.resources.redis
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "double": self.hands.double,
+            "relay dies": lambda: self.hands.sweep_and_die(stream),
+            "flushall": redis.flushall,
+            "delete": lambda: redis.delete(stream),
+            "forget": lambda: self.hands.forget(who, stream),
+        }
+        self.do(calls[kind]())
+
+    # ---- what holds at every step, and once nothing goes wrong any more
+
+    @invariant()
+    def every_entry_is_unread_or_pending(self) -> None:
+        assert self.hands.forgot or self.do(self.hands.unaccounted()) == {}
+
+    @invariant()
+    def every_move_is_allowed(self) -> None:
+        assert self.do(forbidden_moves(self.resources)) == set()
+
+    def teardown(self) -> None:
+        assert self.do(self.hands.heal()), "not everything became final"
+        rows = [dict(r) for r in self.do(self.resources.pool.fetch("select * from notification order by id"))]
+        attempts = self.do(self.resources.pool.fetch("select notification_id, number from attempt"))
+        assert judge(self.hands, rows, {(r["notification_id"], r["number"]) for r in attempts}) == []
+
+
+def _one(held: list[Held], which: int) -> Held:
+    return held[which % len(held)]
+
+
+@pytest.fixture
+def long_window(make_settings: Callable[..., Settings]) -> Settings:
+    """The product's window, so that the seconds which really pass count for nothing."""
+    return make_settings(
+        reclaim_after_s=60,
+        max_deliveries=3,
+        email_waits_s=(0, 5, 90),
+        sms_waits_s=(0, 5, 90),
+        rate_limit_per_user=1_000_000,
+    )
+
+
+@pytest.fixture
+def do() -> Iterator[Do]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield lambda call: runner.run(_as_coroutine(call))
+
+
+async def _as_coroutine(call: Awaitable[Answer]) -> Answer:
+    return await call
+
+
+@pytest.mark.timeout(600 + EXAMPLES)
+def test_in_whatever_order_the_promise_is_kept(do: Do, long_window: Settings) -> None:
+    do(shifted.shift_clock(long_window.database_url))
+    opening = open_resources(long_window, "machine", pool_size=2)
+    resources = do(opening.__aenter__())
+    try:
+        do(resources.pool.execute(WATCH))
+        run_state_machine_as_test(
+            lambda: Machine(do, resources),  # type: ignore[arg-type]
+            settings=how(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        do(opening.__aexit__(None, None, None))
