@@ -23,6 +23,7 @@ from app.domain import Event, Outgoing
 from app.resources import Resources
 from app.store.batch import AWAY
 from app.store.events import NewEvent, Stored, insert_events
+from app.trouble import Trouble
 
 log = structlog.get_logger()
 
@@ -58,6 +59,8 @@ class Acceptor:
         self._requests: Batches[_Request] = Batches(self._store)
         self._publishing: set[asyncio.Task[None]] = set()
         self._waiting_chars = 0
+        self._not_stored = Trouble(log, "events are accepted again")
+        self._not_published = Trouble(log, "events are published again")
 
     async def accept(self, event: Event) -> Accepted:
         """Committed in PostgreSQL on return, and on the stream where Redis answers in time. Raises NotAccepted."""
@@ -88,15 +91,16 @@ class Acceptor:
         try:
             stored = await insert_events(self._resources.pool, [r.new for r in first])
         except AWAY as error:
-            log.warning("events not accepted: PostgreSQL is away", events=len(requests), error=str(error) or type(error).__name__)
+            self._not_stored.say("events not accepted: PostgreSQL is away", error, events=len(requests))
             for request in requests:
                 _fail(request, NotAccepted("PostgreSQL is away"))
             return
         except Exception as error:
-            log.exception("events not accepted", events=len(requests))
+            self._not_stored.say("events not accepted", events=len(requests), exc_info=True)
             for request in requests:
                 _fail(request, error)
             return
+        self._not_stored.over()
         self._publish_soon(first, stored, started)
         judged = {(r.new.event.source, r.new.event.event_id): (r.new.body_hash, s) for r, s in zip(first, stored, strict=True)}
         for request in repeats:
@@ -114,8 +118,9 @@ class Acceptor:
             if rows and time.monotonic() - started <= self._resources.settings.publish_within_s:
                 async with asyncio.timeout(min(WAIT_FOR_XADD_S, self._resources.settings.publish_within_s)):
                     await streams.publish(self._resources.redis, streams.EVENTS, rows)
+                self._not_published.over()
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("events left to the relay: Redis is away", events=len(rows), error=str(error) or type(error).__name__)
+            self._not_published.say("events left to the relay: Redis is away", error, events=len(rows))
         finally:  # they are committed, whatever became of the stream
             for request, row in zip(requests, stored, strict=True):
                 event, answer = request.new.event, judge(request.new, row)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Generic, TypeVar
 
+from app.cancelled import unless_cancelled
+
 T = TypeVar("T")
 
 
@@ -22,6 +24,7 @@ class Batches(Generic[T]):
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._done = 0
 
     def add(self, item: T) -> None:
         self._waiting.append(item)
@@ -33,12 +36,18 @@ class Batches(Generic[T]):
         """How many items no batch has taken yet."""
         return len(self._waiting)
 
+    def sign(self) -> int | None:
+        """How many batches were done, for who watches that it goes on; None while there is nothing to do."""
+        return None if self._idle.is_set() else self._done
+
     async def run(self) -> None:
         """For ever: the next batch as soon as there is something in it."""
         while True:
             await self._wake.wait()
             while self._waiting:
                 await self._work(self._take())
+                unless_cancelled()
+                self._done += 1
             self._wake.clear()
             self._idle.set()
 

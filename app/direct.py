@@ -22,8 +22,10 @@ from app.resources import Resources
 from app.settings import Settings
 from app.store.direct import TYPE, DirectRow, NewDirect, insert_direct
 from app.store.idempotency import Key, keep_answer, take_key
+from app.trouble import Trouble
 
 log = structlog.get_logger()
+not_published = Trouble(log, "notifications are published again")
 
 ACCEPTED = 202
 CONNECTION_WITHIN_S = 5
@@ -84,9 +86,9 @@ async def _publish(resources: Resources, new: NewDirect, row_id: int, published_
         async with asyncio.timeout(min(WAIT_FOR_XADD_S, left_s)):
             await streams.publish(resources.redis, streams.channel_stream(new.channel), [entry])
     except (RedisError, OSError, TimeoutError) as error:
-        log.warning(
-            "notification left to the relay: Redis is away", notification_id=row_id, error=str(error) or type(error).__name__
-        )
+        not_published.say("notifications left to the relay: Redis is away", error, notification_id=row_id)
+    else:
+        not_published.over()
 
 
 def body_hash(direct: Direct) -> bytes:

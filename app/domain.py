@@ -83,7 +83,7 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELLED}),
     Status.PROCESSING: frozenset({Status.PROCESSING, Status.SENT, Status.FAILED, Status.UNKNOWN, Status.PENDING}),
     Status.UNKNOWN: frozenset({Status.SENT, Status.FAILED, Status.PENDING}),
-    Status.FAILED: frozenset({Status.PENDING}),
+    Status.FAILED: frozenset({Status.PENDING, Status.SENT}),
     Status.SENT: frozenset(),
     Status.CANCELLED: frozenset(),
 }

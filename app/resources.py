@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from redis.asyncio import Redis
@@ -12,13 +12,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 
 from app.settings import Settings
+from app.severed import SeveredConnection
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 # Plans prepared on an empty table ran 8 to 18 times slower once it was full.
 SESSION = {"plan_cache_mode": "force_custom_plan", "timezone": "UTC"}
-READ_BLOCK_MAX_S = 2.0  # no blocking read waits longer, so its socket time limit can tell a lost reply from an idle stream
+READ_BLOCK_MAX_S = 0.5  # no blocking read waits longer, so its socket time limit can tell a lost reply from an idle stream
+READ_ANSWER_MAX_S = 2.0
+CONNECT_WITHIN_S = 3
 
 
 class Unreachable(Exception):
@@ -52,16 +55,29 @@ async def open_resources(settings: Settings, process: str, pool_size: int = 8) -
 
 
 async def _open_pool(settings: Settings, process: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    expiring: set[asyncio.Task[None]] = set()
+
+    def expire() -> None:
+        expiring.add(task := loop.create_task(pool.expire_connections()))
+        task.add_done_callback(expiring.discard)
+
+    async def init(connection: Any) -> None:
+        connection.expire = expire
+
+    loop = asyncio.get_running_loop()
     try:
-        pool = await asyncpg.create_pool(
+        pool = asyncpg.create_pool(
             settings.database_url,
+            connection_class=SeveredConnection,
+            init=init,
             min_size=0,  # a floor is kept up in the background, with a traceback in the log each time that PostgreSQL is away
             max_size=size,
-            timeout=5,
-            command_timeout=30,
+            timeout=CONNECT_WITHIN_S,
+            command_timeout=settings.statement_within_s,
             reset=_keep_session,
             server_settings={**SESSION, "application_name": f"tidings {process}"},
         )
+        await pool
         await pool.fetchval("select 1")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
         raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
@@ -91,12 +107,17 @@ def open_redis(settings: Settings) -> Redis:
     )
 
 
+def read_within_s(settings: Settings) -> float:
+    """Seconds after which a blocking read's answer is given up, and its connection with it: it may be half open."""
+    return READ_BLOCK_MAX_S + min(settings.redis_timeout_s, READ_ANSWER_MAX_S)
+
+
 def open_reader(settings: Settings) -> Redis:
     """The client of blocking reads: its socket time limit is above the longest block; the read itself may be repeated."""
     return Redis.from_url(
         settings.redis_url,
         legacy_responses=False,
-        socket_timeout=READ_BLOCK_MAX_S + 5,
+        socket_timeout=read_within_s(settings),
         socket_connect_timeout=settings.redis_timeout_s,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 1),
     )
@@ -114,8 +135,9 @@ async def open_engine(settings: Settings, process: str) -> AsyncIterator["AsyncE
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args={
-            "timeout": 5,
-            "command_timeout": 30,
+            "timeout": CONNECT_WITHIN_S,
+            "command_timeout": settings.statement_within_s,
+            "connection_class": SeveredConnection,
             "server_settings": {**SESSION, "application_name": f"tidings {process}"},
         },
     )

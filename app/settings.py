@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     email_max_per_s: PerSecond = 0
     sms_max_per_s: PerSecond = 0
     push_max_per_s: PerSecond = 0
+    breaker_after: int = Field(20, ge=0, le=1_000_000)
     keep_days: int = Field(90, ge=1, le=36_500)
 
     email_provider: ProviderUrl = Field(SIMULATED, repr=False)
@@ -168,9 +169,14 @@ class Settings(BaseSettings):
         return ceil(self.rate_limit_window_s * 1e6 / self.rate_limit_per_user)
 
     @property
+    def statement_within_s(self) -> float:
+        """After this a statement's connection is taken for dead. Statements take milliseconds, with a stalled disk seconds."""
+        return min(30.0, max(1.5, self.reclaim_after_s / 6))
+
+    @property
     def calm_s(self) -> float:
         """After PostgreSQL started, for so long nobody applies the crash rule: outcomes held meanwhile are recorded first."""
-        return max(1.0, self.margin_s)
+        return max(2.0, self.margin_s)
 
     def channel_policy(self, channel: Channel) -> ChannelPolicy:
         """The settings of one channel, by name."""

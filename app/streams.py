@@ -38,6 +38,11 @@ def limit_key(channel: str) -> str:
     return f"tidings:{{0}}:limit:{channel.lower()}"
 
 
+def breaker_key(channel: str) -> str:
+    """Who has paused one channel."""
+    return f"tidings:{{0}}:breaker:{channel.lower()}"
+
+
 WORK_STREAMS: tuple[str, ...] = (EVENTS, *(channel_stream(c) for c in Channel))
 
 

@@ -5,7 +5,7 @@ from math import isfinite
 
 from app.domain import Channel, Outcome
 from app.store.notifications import Claim
-from consumers.providers import Message, Provider, Rejected, Unavailable
+from consumers.providers import BadCredentials, Message, Provider, Rejected, Unavailable
 from consumers.retry import Result
 
 
@@ -24,7 +24,8 @@ async def call_provider(provider: Provider, message: Message, limit_s: float) ->
     except Rejected as error:
         return Result(Outcome.REJECTED, str(error))
     except Unavailable as error:
-        return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=_seconds(error.retry_after_s))
+        locked_out = isinstance(error, BadCredentials)
+        return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=_seconds(error.retry_after_s), bad_credentials=locked_out)
     except TimeoutError:
         return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit_s:g} s")
     except asyncio.CancelledError as error:

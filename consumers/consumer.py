@@ -5,7 +5,7 @@ Two batches may be in hand, one in PostgreSQL while the next is read; never more
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -14,9 +14,12 @@ from redis.exceptions import RedisError
 
 from app import streams
 from app.batches import Batches
-from app.resources import Resources
+from app.cancelled import unless_cancelled
+from app.resources import READ_BLOCK_MAX_S, Resources
 from app.streams import Entry
+from app.trouble import Trouble
 from consumers.channel_limit import ChannelLimit
+from consumers.circuit import Circuit
 from consumers.database import Database
 from consumers.in_hand import InHand
 from consumers.reclaim import Reclaimer, split_alone
@@ -26,7 +29,6 @@ log = structlog.get_logger()
 
 LANES = 2
 BATCH_MAX = 500
-BLOCK_MAX_S = 0.5
 AGAIN_AFTER_S = 0.25  # pause after Redis failed
 FAULT_PAUSE_S = 0.5
 
@@ -56,11 +58,13 @@ class Consumer:
         handler: Handler,
         slots: int,
         limit: ChannelLimit | None = None,
+        circuit: Circuit | None = None,
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
         self.in_hand = InHand(slots)
-        self._limit = limit
+        self._limit, self._circuit = limit, circuit
+        self.reading_since_s: float | None = None  # time.monotonic()
         self._resources, self._database = resources, database
         self._reclaim_after_s, self._max_deliveries = settings.reclaim_after_s, settings.max_deliveries
         self._reclaimer = Reclaimer(
@@ -70,8 +74,12 @@ class Consumer:
         self._settling: Batches[tuple[Entry, Verdict]] = Batches(self._settle_batch)
         self._batches: set[asyncio.Task[None]] = set()
         self._found_due = False
-        self._failing = False
+        self._redis_fails = Trouble(log, "Redis is back")
+        self._no_group = Trouble(log, "the group is there again")
+        self._not_settled = Trouble(log, "entries are settled again")
+        self._handler_fails = Trouble(log, "the handler works again")
         self._tidy_at = 0.0
+        self._turns = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consumes until `stopping` is set, then finishes what is in hand."""
@@ -80,8 +88,12 @@ class Consumer:
             with suppress(RedisError, OSError, TimeoutError):  # away: the first turn says so
                 await streams.create_group(self._resources.redis, self.stream)
             while not stopping.is_set():
+                unless_cancelled()
+                self._turns += 1
                 await self._database.here_or(stopping)
-                if not stopping.is_set():
+                if self._circuit is not None and self._circuit.holds(len(self.in_hand.entries)):
+                    await self._circuit.pause()
+                elif not stopping.is_set():
                     await self._guarded_turn()
             await self.settled()
             settling.cancel()
@@ -91,6 +103,10 @@ class Consumer:
         await self.in_hand.until(0)
         await self._settling.idle()
 
+    def signs(self) -> dict[str, Callable[[], int | None]]:
+        """For the watch: what changes as long as this goes on."""
+        return {f"consume {self.stream}": lambda: self._turns, f"settle {self.stream}": self._settling.sign}
+
     async def _guarded_turn(self) -> None:
         """A turn; what goes wrong with Redis is said once, and tried again."""
         try:
@@ -98,19 +114,18 @@ class Consumer:
         except (RedisError, OSError, TimeoutError) as error:
             await self._mend(error)
         else:
-            if self._failing:
-                log.info("Redis is back", stream=self.stream)
-            self._failing = False
+            self._redis_fails.over(stream=self.stream)
 
     async def _mend(self, error: Exception) -> None:
         if streams.no_group(error):
-            log.warning("the group is missing: made at 0", stream=self.stream)
-            with suppress(RedisError, OSError, TimeoutError):
+            self._no_group.say("the group is missing: made at 0", stream=self.stream)
+            try:
                 await streams.create_group(self._resources.redis, self.stream)
+                self._no_group.over(stream=self.stream)
                 return
-        elif not self._failing:
-            self._failing = True
-            log.warning("Redis failed: trying again", stream=self.stream, error=str(error) or type(error).__name__)
+            except (RedisError, OSError) as why:
+                error = why
+        self._redis_fails.say("Redis failed: trying again", error, stream=self.stream)
         await asyncio.sleep(AGAIN_AFTER_S)
 
     async def turn(self) -> None:
@@ -133,7 +148,9 @@ class Consumer:
     async def _room(self) -> int:
         """How many entries may be begun now."""
         free = min(self.in_hand.free(), BATCH_MAX)
-        return free if self._limit is None else await self._limit.allowed(free)
+        if self._circuit is not None:
+            free = self._circuit.room(free, len(self.in_hand.entries))
+        return free if self._limit is None or not free else await self._limit.allowed(free)
 
     async def _next(self, free: int) -> list[Entry]:
         """What is due; in the turn after such a find what is new, so that neither starves the other."""
@@ -142,9 +159,16 @@ class Consumer:
         self._found_due = bool(due)
         if due:
             return due
-        block_ms = None if found_due else round(1000 * min(BLOCK_MAX_S, self._reclaim_after_s / 20, self._reclaimer.due_in_s()))
-        new = await streams.read(self._resources.reader, self.stream, self.name, free, block_ms)
-        return [e for e in new if self._admit(e)]
+        block_s = None if found_due else min(READ_BLOCK_MAX_S, self._reclaim_after_s / 20, self._reclaimer.due_in_s())
+        return [e for e in await self._read(free, block_s) if self._admit(e)]
+
+    async def _read(self, most: int, block_s: float | None) -> list[Entry]:
+        """What is new; the watch sees for how long it takes."""
+        block_ms, self.reading_since_s = None if block_s is None else round(1000 * block_s), time.monotonic()
+        try:
+            return await streams.read(self._resources.reader, self.stream, self.name, most, block_ms)
+        finally:
+            self.reading_since_s = None
 
     async def _due(self, most: int) -> list[Entry]:
         """Entries to take back. One that ended in silence too often is handled here, and alone."""
@@ -203,10 +227,13 @@ class Consumer:
                 await self.handler.dead(dead, self._settle)
             if alive:
                 await self.handler(alive, self._settle)
+            self._handler_fails.over(stream=self.stream)
         except Exception:
             for entry in entries:
                 self._settle(entry, Leave())
-            log.exception("handler failed: its entries stay pending", stream=self.stream, entries=len(entries))
+            self._handler_fails.say(
+                "handler failed: its entries stay pending", stream=self.stream, entries=len(entries), exc_info=True
+            )
             await asyncio.sleep(FAULT_PAUSE_S)  # with the lane: a fault of ours must not run through the whole backlog
 
     def _settle(self, entry: Entry, verdict: Verdict) -> None:
@@ -214,7 +241,11 @@ class Consumer:
             self._settling.add((entry, verdict))
 
     async def _settle_batch(self, batch: list[tuple[Entry, Verdict]]) -> None:
-        await settle_on_stream(self._resources.redis, self.stream, self.name, self._reclaim_after_s, batch)
+        error = await settle_on_stream(self._resources.redis, self.stream, self.name, self._reclaim_after_s, batch)
+        if error is None:
+            self._not_settled.over(stream=self.stream)
+        else:
+            self._not_settled.say("entries not settled", error, stream=self.stream, entries=len(batch))
         for entry, verdict in batch:
             self.in_hand.drop(entry)
             if isinstance(verdict, Back):

@@ -7,7 +7,9 @@ from typing import TypeVar
 
 import structlog
 
+from app.cancelled import unless_cancelled
 from app.store.batch import FAULTY, REFUSED
+from app.trouble import Trouble
 from consumers.pause import sleep_or_stop
 
 log = structlog.get_logger()
@@ -22,7 +24,9 @@ class Database:
     def __init__(self) -> None:
         self._here = asyncio.Event()
         self._here.set()
-        self._back_at = float("-inf")
+        self._back_at = time.monotonic()  # a process that starts cannot know whether PostgreSQL was away until now
+        self.failed_s = float("-inf")  # time.monotonic() of the last call that failed
+        self._trouble = Trouble(log, "PostgreSQL is back")
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer of `call`, repeated while PostgreSQL is away or cannot do it. A lost answer may mean that it took effect."""
@@ -33,6 +37,7 @@ class Database:
                 self._back()
                 raise
             except FAULTY as error:
+                unless_cancelled(error)
                 self._gone(error)
                 await asyncio.sleep(REPEAT_AFTER_S)
             else:
@@ -55,12 +60,12 @@ class Database:
         return max(0.0, self._back_at + calm_s - time.monotonic())
 
     def _gone(self, error: BaseException) -> None:
-        if self._here.is_set():
-            log.warning("PostgreSQL is away or refuses: holding what is in hand", error=str(error) or type(error).__name__)
+        self._trouble.say("PostgreSQL is away or refuses: holding what is in hand", error)
+        self.failed_s = time.monotonic()
         self._here.clear()
 
     def _back(self) -> None:
+        self._trouble.over()
         if not self._here.is_set():
-            log.info("PostgreSQL is back")
             self._back_at = time.monotonic()
         self._here.set()

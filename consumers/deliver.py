@@ -20,6 +20,7 @@ from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, cla
 from app.store.owed import DeadVerdict, end_dead_notifications
 from app.streams import Entry
 from consumers.call import call_provider, message_of
+from consumers.circuit import Circuit
 from consumers.database import Database
 from consumers.providers import Provider
 from consumers.retry import Result, next_move
@@ -42,23 +43,40 @@ class Attempt(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """An attempt and what it came to, after `took_s` at the provider; None: released, nothing was sent."""
+    """An attempt and what it came to, after `took_s` at the provider; None: released, nothing was sent.
+
+    `paused_s`: the channel was paused when it ended, and the next probe so far away.
+    """
 
     attempt: Attempt
     result: Result | None
     took_s: float
+    paused_s: float | None = None
 
 
 class Deliver:
     """The handler of one channel's stream."""
 
-    def __init__(self, resources: Resources, database: Database, channel: Channel, provider: Provider, consumer: str) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        database: Database,
+        channel: Channel,
+        provider: Provider,
+        consumer: str,
+        circuit: Circuit,
+    ) -> None:
         self._pool, self._settings = resources.pool, resources.settings
         self._policy = self._settings.channel_policy(channel)
         self._database, self._channel, self._provider, self._consumer = database, channel, provider, consumer
+        self._circuit = circuit
         self._chance = random.Random(f"{self._settings.simulated_seed}:{channel}")
         self._ended: Batches[Ended] = Batches(self._record)
         self._sends: set[asyncio.Task[None]] = set()
+
+    def sign(self) -> int | None:
+        """For the watch: changes with each batch of ends recorded; None where there is none."""
+        return self._ended.sign()
 
     async def run(self) -> None:
         """Records ends for ever; the batch under way is safe to cancel once nothing is in hand."""
@@ -123,7 +141,9 @@ class Deliver:
         began_s = time.clock_gettime(CLOCK)
         fresh = began_s - attempt.claimed_s + limit_s <= self._settings.lease_s
         result = await call_provider(self._provider, message_of(attempt.claim, self._channel), limit_s) if fresh else None
-        self._ended.add(Ended(attempt, result, time.clock_gettime(CLOCK) - began_s))
+        took_s = time.clock_gettime(CLOCK) - began_s
+        paused_s = None if result is None else self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)
+        self._ended.add(Ended(attempt, result, took_s, paused_s))
 
     async def _record(self, batch: list[Ended]) -> None:
         called = [ended for ended in batch if ended.result is not None]
@@ -154,7 +174,7 @@ class Deliver:
         claimed, result = ended.attempt.claim, ended.result
         assert result is not None
         jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)
-        move = next_move(result, claimed.tries, self._policy, jitter, self._settings.reclaim_after_s)
+        move = next_move(result, claimed.tries, self._policy, jitter, self._settings.reclaim_after_s, ended.paused_s)
         return Ending(
             claimed.id,
             claimed.attempt,
@@ -166,6 +186,7 @@ class Deliver:
             move.reason,
             move.wait_s,
             move.park,
+            move.refund,
         )
 
     def _log_end(self, ended: Ended, ending: Ending, told: Finish | None) -> None:

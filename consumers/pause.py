@@ -3,8 +3,8 @@
 import asyncio
 
 
-async def sleep_or_stop(seconds: float, stopping: asyncio.Event) -> None:
-    """Returns after `seconds`, or once `stopping` is set."""
+async def sleep_or_stop(seconds: float | None, stopping: asyncio.Event) -> None:
+    """Returns after `seconds` (None: never), or once `stopping` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

@@ -12,10 +12,12 @@ import structlog
 from redis.exceptions import RedisError
 
 from app import streams
+from app.cancelled import unless_cancelled
 from app.domain import Channel, Outgoing
 from app.resources import Resources
 from app.store.owed import clock, take_owed_events, take_owed_notifications
 from app.streams import Head
+from app.trouble import Trouble
 from consumers.database import Database
 from consumers.pause import sleep_or_stop
 
@@ -31,11 +33,18 @@ class Relay:
     def __init__(self, resources: Resources, database: Database) -> None:
         self._resources, self._database, self._settings = resources, database, resources.settings
         self._every_s = resources.settings.reclaim_after_s / SWEEPS_PER_WINDOW
-        self._failing = False
+        self._trouble = Trouble(log, "relay goes on")
+        self._rounds = 0
+
+    def sign(self) -> int:
+        """For the watch: changes with each round."""
+        return self._rounds
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Sweeps every stream, a twentieth of the reclaim window apart, and at once again while a sweep was full."""
         while not stopping.is_set():
+            unless_cancelled()
+            self._rounds += 1
             if not await self._sweep_all():
                 await sleep_or_stop(self._every_s, stopping)
 
@@ -45,11 +54,9 @@ class Relay:
         try:
             taken = [await self.sweep(stream) for stream in streams.WORK_STREAMS]
         except (RedisError, OSError, TimeoutError) as error:
-            if not self._failing:
-                log.warning("relay waits for Redis", error=str(error) or type(error).__name__)
-            self._failing = True
+            self._trouble.say("relay waits for Redis", error)
             return False
-        self._failing = False
+        self._trouble.over()
         return max(taken) >= SWEEP_MAX
 
     async def sweep(self, stream: str) -> int:

@@ -22,13 +22,20 @@ class Retention:
 
     def __init__(self, resources: Resources, database: Database) -> None:
         self._pool, self._database = resources.pool, database
+        self._pages, self._asleep = 0, False
         self._keep = timedelta(days=resources.settings.keep_days)
+
+    def sign(self) -> int | None:
+        """For the watch: changes with each page; None between two purges."""
+        return None if self._asleep else self._pages
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             await self.purge(stopping)
             await self.purge_keys(stopping)
+            self._asleep = True
             await sleep_or_stop(EVERY_S, stopping)
+            self._asleep = False
 
     async def purge(self, stopping: asyncio.Event) -> int:
         """Once through all that is old; answers how many events were deleted."""
@@ -36,6 +43,7 @@ class Retention:
         while not stopping.is_set():
             page = await self._database.patiently(lambda: purge_page(self._pool, after_id, self._keep))  # noqa: B023
             deleted += page.deleted
+            self._pages += 1
             if page.last_id is None:
                 break
             after_id = page.last_id
@@ -50,4 +58,5 @@ class Retention:
         while last == PAGE and not stopping.is_set():
             last = await self._database.patiently(lambda: purge_idempotency_keys(self._pool, limit=PAGE))
             deleted += last
+            self._pages += 1
         return deleted

@@ -15,25 +15,37 @@ class Result(NamedTuple):
     error: str | None = None
     receipt: str | None = None
     retry_after_s: float | None = None
+    bad_credentials: bool = False
 
 
 class Move(NamedTuple):
-    """The notification's next status; for PENDING the wait, and whether it is parked (the relay publishes it when due)."""
+    """The notification's next status; for PENDING the wait, and whether it is parked (the relay publishes it when due).
+
+    `refund`: the try is given back.
+    """
 
     status: Status
     reason: Reason | None = None
     wait_s: float | None = None
     park: bool = False
+    refund: bool = False
 
 
-def next_move(result: Result, tries: int, policy: ChannelPolicy, jitter: float, reclaim_after_s: float) -> Move:
-    """`tries` counts this one; `jitter` is a factor around 1. Waits of the reclaim window or more are parked."""
+def next_move(
+    result: Result, tries: int, policy: ChannelPolicy, jitter: float, reclaim_after_s: float, paused_s: float | None = None
+) -> Move:
+    """`tries` counts this one; `jitter` is a factor around 1. Waits of the reclaim window or more are parked.
+
+    `paused_s`: the channel is paused, so a failure is the provider's: it costs no try, and the next may come after so long.
+    """
     if result.outcome is Outcome.SENT:
         return Move(Status.SENT)
     if result.outcome is Outcome.REJECTED:
         return Move(Status.FAILED, Reason.REJECTED)
     if result.outcome is Outcome.UNKNOWN and policy.crash_policy is CrashPolicy.AT_MOST_ONCE:
         return Move(Status.UNKNOWN, Reason.NO_ANSWER)
+    if paused_s is not None:
+        return Move(Status.PENDING, wait_s=paused_s, refund=True)
     if tries >= policy.max_tries:
         return Move(Status.FAILED, Reason.OUT_OF_TRIES)
     wait_s = _wait_s(policy.waits_s[tries] * jitter, result.retry_after_s)

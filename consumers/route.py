@@ -11,11 +11,13 @@ import structlog
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from app import streams
+from app.cancelled import unless_cancelled
 from app.domain import Channel, Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
 from app.resources import Resources
 from app.store.owed import end_dead_events
 from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
 from app.streams import Entry
+from app.trouble import Trouble
 from consumers.database import Database
 from consumers.rate_limit import charge
 from consumers.settle import Acknowledge, Back, Bury, Settle, Verdict
@@ -32,6 +34,8 @@ class Route:
     def __init__(self, resources: Resources, database: Database) -> None:
         self._resources, self._database = resources, database
         self._settings, self._pool = resources.settings, resources.pool
+        self._no_limit = Trouble(log, "rate limit is applied again")
+        self._not_published = Trouble(log, "notifications are published again")
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
@@ -66,11 +70,14 @@ class Route:
         """Repeated while Redis is away: the bucket remembers what it charged. What Redis refuses goes unlimited."""
         while True:
             try:
-                return await charge(self._resources.redis, self._settings, events) if events else []
+                charged = await charge(self._resources.redis, self._settings, events) if events else []
+                self._no_limit.over()
+                return charged
             except ResponseError as error:
                 return await self._charge_refused(events, error)
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("rate limit not asked: Redis is away", events=len(events), error=str(error) or type(error).__name__)
+                unless_cancelled(error)
+                self._no_limit.say("rate limit not asked: Redis is away", error, events=len(events))
                 await asyncio.sleep(AGAIN_AFTER_S)
 
     async def _charge_refused(self, events: list[tuple[int, str]], error: ResponseError) -> list[float]:
@@ -79,7 +86,7 @@ class Route:
             await asyncio.sleep(AGAIN_AFTER_S)
             return await self._charge(events)
         if isinstance(error, OutOfMemoryError) or len(events) == 1:
-            log.error("rate limit not applied: Redis refuses", events=len(events), error=str(error))
+            self._no_limit.say("rate limit not applied: Redis refuses", error, events=len(events))
             return [0.0] * len(events)
         half = len(events) // 2
         return [*await self._charge(events[:half]), *await self._charge(events[half:])]
@@ -98,10 +105,9 @@ class Route:
                 break
             try:
                 await streams.publish(self._resources.redis, streams.channel_stream(channel), rows)
+                self._not_published.over()
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning(
-                    "notifications left to the relay", channel=channel, rows=len(rows), error=str(error) or type(error).__name__
-                )
+                self._not_published.say("notifications left to the relay", error, channel=channel, rows=len(rows))
         for r in routings:
             log.info(
                 "event routed",

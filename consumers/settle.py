@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app import streams
+from app.cancelled import unless_cancelled
 from app.streams import Entry
 
 log = structlog.get_logger()
@@ -44,23 +45,30 @@ Settle: TypeAlias = Callable[[Entry, Verdict], None]
 
 async def settle_on_stream(
     redis: Redis, stream: str, consumer: str, reclaim_after_s: float, batch: list[tuple[Entry, Verdict]]
-) -> None:
-    """Acknowledge, put back and bury a batch. Raises nothing: what Redis did not do, reclaim and the claims repair."""
+) -> RedisError | OSError | None:
+    """Acknowledge, put back and bury a batch. Raises nothing: what Redis did not do, reclaim and the claims repair.
+
+    Answers the last error.
+    """
+    errors = []
     done = [entry.id for entry, verdict in batch if isinstance(verdict, Acknowledge)]
     waits = [(entry.id, max(0.0, reclaim_after_s - verdict.in_s), 0) for entry, verdict in batch if isinstance(verdict, Back)]
     if done:
-        await _try(streams.acknowledge(redis, stream, done), stream, len(done))
+        errors.append(await _try(streams.acknowledge(redis, stream, done)))
     if waits:
-        await _try(streams.put_back(redis, stream, consumer, waits), stream, len(waits))
+        errors.append(await _try(streams.put_back(redis, stream, consumer, waits)))
     for entry, verdict in batch:
         if isinstance(verdict, Bury):
             log.error("dead letter: no row explains the entry", stream=stream, entry=entry.id.decode(), reason=verdict.reason)
-            await _try(streams.bury(redis, stream, entry, verdict.reason), stream, 1)
+            errors.append(await _try(streams.bury(redis, stream, entry, verdict.reason)))
+    return next((error for error in reversed(errors) if error is not None), None)
 
 
-async def _try(call: Awaitable[None], stream: str, entries: int) -> None:
+async def _try(call: Awaitable[None]) -> RedisError | OSError | None:
     """Each by itself: what Redis refuses of one kind must not hold back the others."""
     try:
         await call
-    except (RedisError, OSError, TimeoutError) as error:
-        log.warning("entries not settled", stream=stream, entries=entries, error=str(error) or type(error).__name__)
+    except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        unless_cancelled(error)
+        return error
+    return None

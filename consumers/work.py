@@ -14,6 +14,7 @@ from app.resources import Resources, open_resources
 from app.settings import Settings
 from app.streams import EVENTS, channel_stream
 from consumers.channel_limit import ChannelLimit
+from consumers.circuit import Circuit
 from consumers.consumer import BATCH_MAX, LANES, Consumer
 from consumers.database import Database
 from consumers.deliver import Deliver
@@ -22,6 +23,7 @@ from consumers.providers.choose import open_providers
 from consumers.relay import Relay
 from consumers.retention import Retention
 from consumers.route import Route
+from consumers.watch import Watch, watched_loop
 
 log = structlog.get_logger()
 
@@ -39,7 +41,9 @@ def limit_for(resources: Resources, channel: Channel) -> ChannelLimit | None:
 async def work(resources: Resources, providers: Mapping[Channel, Provider], stopping: asyncio.Event) -> None:
     """All duties, until `stopping` is set and what is in hand is done. A duty that fails ends all, and this raises."""
     settings, name, database = resources.settings, consumer_name(), Database()
-    delivers = {c: Deliver(resources, database, c, provider, name) for c, provider in providers.items()}
+    circuits = {c: Circuit(settings, c, name) for c in providers}
+    delivers = {c: Deliver(resources, database, c, provider, name, circuits[c]) for c, provider in providers.items()}
+    relay, retention = Relay(resources, database), Retention(resources, database)
     consumers = [
         Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX),
         *(
@@ -51,10 +55,14 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
                 deliver,
                 settings.channel_policy(c).concurrency,
                 limit_for(resources, c),
+                circuits[c],
             )
             for c, deliver in delivers.items()
         ),
     ]
+    signs = {"relay": relay.sign, "retention": retention.sign, **{f"record {c}": d.sign for c, d in delivers.items()}}
+    for consumer in consumers:
+        signs.update(consumer.signs())
     log.info("consuming", consumer=name, streams=[consumer.stream for consumer in consumers])
     async with asyncio.TaskGroup() as recording:
         recorders = [recording.create_task(deliver.run(), name=f"record {c}") for c, deliver in delivers.items()]
@@ -62,8 +70,10 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
             for consumer in consumers:
                 duties.create_task(consumer.run(stopping), name=f"consume {consumer.stream}")
             repairing = [
-                duties.create_task(Relay(resources, database).run(stopping), name="relay"),
-                duties.create_task(Retention(resources, database).run(stopping), name="retention"),
+                duties.create_task(relay.run(stopping), name="relay"),
+                duties.create_task(retention.run(stopping), name="retention"),
+                duties.create_task(Watch(resources, database, consumers, signs).run(), name="watch"),
+                *(duties.create_task(circuit.run(resources.redis), name=f"tell {c}") for c, circuit in circuits.items()),
             ]
             await stopping.wait()
             for repair in repairing:  # cut anywhere they leave nothing that the next one does not find
@@ -76,7 +86,11 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
 async def run(settings: Settings, channels: Iterable[Channel]) -> bool:
     """One consumer process from start to end. False: the time to drain was over before all in hand was recorded."""
     stopping = asyncio.Event()
-    async with open_resources(settings, "consumers") as resources, open_providers(settings, channels) as providers:
+    async with (
+        watched_loop(max(60.0, 4 * settings.reclaim_after_s)),
+        open_resources(settings, "consumers") as resources,
+        open_providers(settings, channels) as providers,
+    ):
         working = asyncio.ensure_future(work(resources, providers, stopping))
         _on_signals(working, stopping, settings.provider_limit_s + settings.margin_s)
         try:

@@ -1,6 +1,6 @@
 """Is it well? Decides the overview's first line from the streams and from what the database owes. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -12,6 +12,7 @@ from web.away import POSTGRESQL, Away
 from web.counts import OwedRows
 from web.words import duration, number, plural
 
+NONE_PAUSED: Mapping[str, str] = {}
 LATE_S = 10.0  # a person who waits for a code notices
 
 
@@ -53,9 +54,11 @@ def patience(settings: Settings) -> Patience:
     return Patience(settings.lease_s, 3 * settings.reclaim_after_s, settings.reclaim_after_s)
 
 
-def health(streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience) -> Health:
-    """The worst finding first; where nothing is found, how much is being worked on."""
-    found = sorted(_findings(streams, owed, limits), key=lambda finding: -finding.level)
+def health(
+    streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience, paused: Mapping[str, str] = NONE_PAUSED
+) -> Health:
+    """The worst finding first; where nothing is found, how much is being worked on. `paused`: per stream, in words."""
+    found = sorted(_findings(streams, owed, limits, paused), key=lambda finding: -finding.level)
     if found and found[0].level > Level.BUSY:
         return Health(found[0].level, found[0].sentence, tuple(f.sentence for f in found[1:]))
     assert not isinstance(streams, Away), "a server that is away is a finding"
@@ -87,7 +90,9 @@ def _since_s(time: datetime | None, owed: OwedRows) -> float:
     return 0.0 if time is None else (owed.now - time).total_seconds()
 
 
-def _findings(streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience) -> Iterator[Finding]:
+def _findings(
+    streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience, paused: Mapping[str, str]
+) -> Iterator[Finding]:
     if isinstance(owed, Away):
         yield Finding(Level.DOWN, f"{owed.sentence} New events are refused until it is back; nothing accepted is lost.")
     if isinstance(streams, Away):
@@ -96,9 +101,12 @@ def _findings(streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: 
         yield from _waiting_in_postgresql(owed)
         return
     work = [s for s in streams if s.stream != DEAD]
-    yield from _unattended(work, limits)
+    yield from _unattended(work, limits, paused)
     for stream in work:
-        yield from _late(stream, limits)
+        if stream.stream in paused:
+            yield Finding(Level.WARN, f"{stream_name(stream.stream)}: {paused[stream.stream]}.")
+        else:
+            yield from _late(stream, limits)
         if isinstance(owed, OwedRows):
             yield from _off_stream(stream, owed, limits)
     yield from _dead(streams)
@@ -112,9 +120,9 @@ def _waiting_in_postgresql(owed: OwedRows | Away) -> Iterator[Finding]:
                 yield Finding(Level.BUSY, f"{stream_name(stream)}: the oldest has waited {waited}.")
 
 
-def _unattended(work: Sequence[StreamStats], limits: Patience) -> Iterator[Finding]:
+def _unattended(work: Sequence[StreamStats], limits: Patience, paused: Mapping[str, str]) -> Iterator[Finding]:
     """Streams that nobody reads, together: they mostly fail together."""
-    alone = [s for s in work if all(c.idle_s > limits.silent_s for c in s.consumers)]
+    alone = [s for s in work if s.stream not in paused and all(c.idle_s > limits.silent_s for c in s.consumers)]
     if not alone:
         return
     names = "Every stream" if len(alone) == len(work) else ", ".join(stream_name(s.stream) for s in alone)

@@ -14,6 +14,7 @@ USER = f"{BASE}/user"
 RETRIES = f"{BASE}/retries"
 FAILURES = f"{BASE}/failures"
 DEAD_LETTERS = f"{BASE}/dead-letters"
+CONSISTENCY = f"{BASE}/consistency"
 REPLAY = f"{BASE}/replay"
 STATIC = "/static"
 PAGES = (
@@ -22,6 +23,7 @@ PAGES = (
     ("Retries", RETRIES),
     ("Failures", FAILURES),
     ("Dead letters", DEAD_LETTERS),
+    ("Does it add up?", CONSISTENCY),
 )
 
 

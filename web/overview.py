@@ -15,6 +15,7 @@ from web.failure_queries import BAD
 from web.health import Health, health, patience, stream_name
 from web.lookups import EventRows
 from web.parts import REFRESH_S, Badge, EventLine, Line, Moment, badge, event_line, limit_words, line, moment
+from web.paused import Pauses, paused_words
 from web.queries import ListRows
 
 CONSUMERS_SHOWN = 40
@@ -37,6 +38,7 @@ class StreamLine:
     length: Cell
     oldest: Cell
     consumers: Cell
+    paused: str  # why nothing is sent; empty: it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +87,22 @@ def overview(
     counts: CountRows | Away,
     newest: ListRows | Away,
     failed: EventRows | Away,
+    pauses: Pauses | Away,
 ) -> Overview:
     """`now` is PostgreSQL's where it answered."""
     cli, limit, limits = redis_command(settings.redis_url), limit_words(settings), patience(settings)
     read = [] if isinstance(streams, Away) else streams
     consumers = _consumer_lines(read, limits.silent_s)
+    paused = {} if isinstance(pauses, Away) else paused_words(pauses, read, now)
     return Overview(
         title="Overview",
         refresh_s=REFRESH_S,
-        health=health(streams, owed, limits),
+        health=health(streams, owed, limits, paused),
         problems=()
         if isinstance(owed, Away)
         else tuple({a.sentence: None for a in (counts, newest, failed) if isinstance(a, Away)}),
         made=moment(now, now),
-        streams=tuple(_stream_line(s, cli) for s in read),
+        streams=tuple(_stream_line(s, cli, paused.get(s.stream, "")) for s in read),
         time_command=f"{cli} TIME",
         consumers=consumers[:CONSUMERS_SHOWN],
         consumers_left_out=max(0, len(consumers) - CONSUMERS_SHOWN),
@@ -116,7 +120,7 @@ def count_words(count: Count) -> str:
     return f"{words.number(count.n)}{' or more' if count.precision is Precision.AT_LEAST else ''}"
 
 
-def _stream_line(s: StreamStats, cli: str) -> StreamLine:
+def _stream_line(s: StreamStats, cli: str, paused: str) -> StreamLine:
     group, dead = links.group_command(cli, s.stream), s.stream == DEAD
     return StreamLine(
         name=stream_name(s.stream),
@@ -126,6 +130,7 @@ def _stream_line(s: StreamStats, cli: str) -> StreamLine:
         length=Cell(words.number(s.length), links.length_command(cli, s.stream)),
         oldest=Cell("–" if s.oldest_s is None else words.duration(s.oldest_s), links.oldest_command(cli, s.stream)),
         consumers=Cell("–" if dead else words.number(len(s.consumers)), links.consumers_command(cli, s.stream)),
+        paused=paused,
     )
 
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from web import links
+from web.consistency import Consistency
 from web.failures import DeadLetters, Failures
 from web.overview import Overview
 from web.pages import Listing
@@ -16,7 +17,7 @@ from web.retries import Retries
 from web.story import Story
 from web.user import UserPage
 
-Page: TypeAlias = Overview | Listing | Retries | Failures | DeadLetters | UserPage | Story | MessagePage
+Page: TypeAlias = Overview | Listing | Retries | Failures | DeadLetters | Consistency | UserPage | Story | MessagePage
 
 TEMPLATES: dict[type, str] = {
     Overview: "overview.html",
@@ -24,6 +25,7 @@ TEMPLATES: dict[type, str] = {
     Retries: "retries.html",
     Failures: "failures.html",
     DeadLetters: "dead_letters.html",
+    Consistency: "consistency.html",
     UserPage: "user.html",
     Story: "story.html",
     MessagePage: "message.html",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
@@ -18,11 +18,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from app.domain import Channel, Status
+from app.pauses import read_pauses
 from app.settings import Settings
 from app.stream_stats import stream_stats
 from web import counts, failure_queries, links, lookups, pages, queries, retry_queries
 from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask
+from web.consistency import compare, consistency
 from web.failure_queries import BAD, FailureFilter
 from web.failures import dead_letters, failures
 from web.overview import overview
@@ -50,6 +52,7 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis) -> ASGIApp:
         Route(links.RETRIES, dashboard.retries),
         Route(links.FAILURES, dashboard.failures),
         Route(links.DEAD_LETTERS, dashboard.dead_letters),
+        Route(links.CONSISTENCY, dashboard.consistency),
         Route(links.REPLAY, dashboard.replay, methods=["POST"]),
         Route(links.BASE + "/events/{event_pk}", dashboard.event),
         Route(links.SEARCH, dashboard.search),
@@ -72,20 +75,22 @@ class Dashboard:
     settings: Settings
     engine: AsyncEngine
     redis: Redis
+    comparing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def home(self, _request: Request) -> Response:
         return RedirectResponse(links.BASE)
 
     async def overview(self, _request: Request) -> Response:
-        streams, owed, counted, newest, failed = await asyncio.gather(
+        streams, owed, counted, newest, failed, pauses = await asyncio.gather(
             ask(REDIS, stream_stats(self.redis)),
             ask(POSTGRESQL, counts.owed(self.engine)),
             ask(POSTGRESQL, counts.counts(self.engine)),
             ask(POSTGRESQL, queries.notifications(self.engine, Filter(), NEWEST_ROWS)),
             ask(POSTGRESQL, lookups.failed_events(self.engine)),
+            ask(REDIS, read_pauses(self.redis)),
         )
         now = datetime.now(UTC) if isinstance(owed, Away) else owed.now
-        page = overview(self.settings, now, streams, owed, counted, newest, failed)
+        page = overview(self.settings, now, streams, owed, counted, newest, failed, pauses)
         return respond(page, 503 if isinstance(owed, Away) else 200)
 
     async def notifications(self, request: Request) -> Response:
@@ -123,6 +128,12 @@ class Dashboard:
         )
         page = dead_letters(self.settings, rows, entries, token, notice(dict(request.query_params)))
         return hand_out(respond(page, status_of(rows)), request, token)
+
+    async def consistency(self, _request: Request) -> Response:
+        """One comparison at a time, however many ask: it costs seconds."""
+        async with self.comparing:
+            facts = await compare(self.settings, self.redis)
+        return respond(consistency(self.settings, facts), status_of(facts))
 
     async def replay(self, request: Request) -> Response:
         """Replay one row, then back to the page that asked, which says what happened."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from functools import partial
 
 import structlog
+from redis.asyncio import Redis
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,6 +13,8 @@ from starlette.routing import Route
 from app.addresses import dashboard_url
 from app.api.problem import NO_TABLES
 from app.api.wire import json_answer
+from app.domain import Channel
+from app.pauses import Pause, read_pauses
 from app.resources import Resources
 from app.settings import Settings
 
@@ -55,11 +58,19 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(resources: Resources, _request: Request) -> Response:
-    """GET /readyz: 503 where PostgreSQL is away; Redis away is degraded only, since the relay publishes later."""
-    postgresql, redis = await _checks(resources.pool.execute(TABLES), resources.redis.ping())
-    status = "unavailable" if postgresql != OK else "degraded" if redis != OK else OK
-    answer = {"status": status, "postgresql": postgresql, "redis": redis}
+    """GET /readyz: 503 where PostgreSQL is away. Degraded only: Redis away, since the relay publishes later; a channel paused."""
+    pauses: dict[Channel, list[Pause]] = {}
+    postgresql, redis = await _checks(resources.pool.execute(TABLES), _read_into(pauses, resources.redis))
+    status = "unavailable" if postgresql != OK else "degraded" if redis != OK or pauses else OK
+    answer: dict[str, object] = {"status": status, "postgresql": postgresql, "redis": redis}
+    if pauses:
+        answer["channels"] = {channel.value: f"paused: {told[0].reason}" for channel, told in pauses.items()}
     return json_answer(answer, status=200 if postgresql == OK else 503)
+
+
+async def _read_into(pauses: dict[Channel, list[Pause]], redis: Redis) -> None:
+    """The paused channels; that they can be read shows that Redis is there."""
+    pauses.update(await read_pauses(redis))
 
 
 async def _checks(*checks: Awaitable[object]) -> list[str]:

@@ -53,7 +53,10 @@ class Claim(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How one attempt ended, and where the notification goes. `park`: the wait is long, the relay publishes it when due."""
+    """How one attempt ended, and where the notification goes. `park`: the wait is long, the relay publishes it when due.
+
+    `refund`: the failure was not the notification's, its try is given back.
+    """
 
     id: int
     attempt: int
@@ -65,6 +68,7 @@ class Ending(NamedTuple):
     reason: Reason | None
     wait_s: float | None = None
     park: bool = False
+    refund: bool = False
 
 
 class Finish(NamedTuple):
@@ -132,25 +136,27 @@ from mine m left join moved v using (id)
 left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 'resumed')
 """
 
-# A late truth (`sent`, an explicit refusal) beats UNKNOWN; a retry that follows from it is parked, since its entry may be gone.
-# Where it went on meanwhile (a new attempt, a replay), the truth about the old attempt is told in that row (`replaced`).
+# A late truth (`sent`, an explicit refusal) beats UNKNOWN, and `sent` beats FAILED by the crash rule. A retry that follows is
+# parked, since its entry may be gone. Where the row went on or ended otherwise, the attempt's row tells the truth (`replaced`).
 FINISH = """
 with told as (
   select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::float8[], $10::boolean[]) as u(id, attempt, outcome, provider, error, receipt, status, reason, wait_s, park)
+    $9::float8[], $10::boolean[], $11::boolean[])
+    as u(id, attempt, outcome, provider, error, receipt, status, reason, wait_s, park, refund)
 ), mine as (
-  select id, status, attempt, claimed_by, claimed_at, possible_duplicate, due_at, published_at
+  select id, status, reason, attempt, claimed_by, claimed_at, possible_duplicate, due_at, published_at
   from notification where id = any($1::bigint[]) order by id for update
 ), ours as (
   select told.*, mine.status as was, mine.claimed_by, mine.claimed_at, mine.possible_duplicate
   from told join mine using (id, attempt)
   where mine.status = 'PROCESSING' or (mine.status = 'UNKNOWN' and told.outcome <> 'unknown')
+    or (mine.status = 'FAILED' and mine.reason in ('crashed', 'dead_letter') and told.outcome = 'sent')
 ), moved as (
   update notification n set status = u.status, reason = u.reason, error = u.error,
     possible_duplicate = n.possible_duplicate or (u.outcome = 'unknown' and u.status <> 'UNKNOWN'),
     due_at = case when u.status = 'PENDING' then now() + make_interval(secs => u.wait_s) else n.due_at end,
     published_at = case when u.status = 'PENDING' and (u.park or u.was = 'UNKNOWN') then null else n.published_at end,
-    lease_until = null, updated_at = now()
+    tries = case when u.refund then greatest(n.tries - 1, 0) else n.tries end, lease_until = null, updated_at = now()
   from ours u where n.id = u.id
   returning n.id, n.status, n.published_at is null as parked, n.due_at
 ), noted as (
@@ -163,7 +169,7 @@ with told as (
   update attempt a set provider = told.provider, ended_at = now(), outcome = told.outcome, error = told.error,
     receipt = told.receipt
   from told join mine using (id)
-  where (told.attempt < mine.attempt or mine.status = 'PENDING') and told.outcome <> 'unknown'
+  where told.outcome <> 'unknown' and not exists (select from ours where ours.id = told.id)
     and a.notification_id = told.id and a.number = told.attempt and a.outcome = 'unknown'
 )
 select m.id, v.id is not null as recorded, coalesce(v.status, m.status) as status, m.attempt,
@@ -252,7 +258,19 @@ def _claim(r: asyncpg.Record) -> Claim:
 
 def _ending_columns(endings: Sequence[Ending]) -> list[list[object]]:
     rows = [
-        (e.id, e.attempt, e.outcome, clean(e.provider), clean(e.error), clean(e.receipt), e.status, e.reason, e.wait_s, e.park)
+        (
+            e.id,
+            e.attempt,
+            e.outcome,
+            clean(e.provider),
+            clean(e.error),
+            clean(e.receipt),
+            e.status,
+            e.reason,
+            e.wait_s,
+            e.park,
+            e.refund,
+        )
         for e in endings
     ]
     return [list(column) for column in zip(*rows, strict=True)]

@@ -17,7 +17,9 @@ import httpx2
 import pytest
 
 from app.api.server import main
+from app.domain import Channel
 from app.listen import PortProblem, listen
+from app.pauses import Pause, tell_pause
 from app.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.api import (
@@ -102,6 +104,13 @@ async def test_a_person_finds_what_is_where(api: Api) -> None:
 async def test_ready_with_both_servers(api: Api) -> None:
     response = await api.client.get("/readyz")
     assert (response.status_code, response.json()) == (200, {"status": "ok", "postgresql": "ok", "redis": "ok"})
+
+
+async def test_a_paused_channel_is_told_and_the_service_still_accepts(api: Api) -> None:
+    await tell_pause(api.resources.redis, Channel.EMAIL, Pause("c", "answered 401", 5, 1, 4))
+    response = await api.client.get("/readyz")
+    answer = {"status": "degraded", "postgresql": "ok", "redis": "ok", "channels": {"EMAIL": "paused: answered 401"}}
+    assert (response.status_code, response.json()) == (200, answer)
 
 
 async def test_without_redis_the_service_is_degraded(settings: Settings) -> None:

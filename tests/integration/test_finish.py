@@ -134,10 +134,32 @@ async def test_a_finish_whose_answer_was_lost_may_be_repeated(resources: Resourc
 async def test_a_final_row_hears_nothing_more(resources: Resources) -> None:
     ends = dict(zip(["SENT", "FAILED", "CANCELLED"], await start_attempts(resources, 3), strict=True))
     for status, i in ends.items():
-        await change(resources, "notification", i, f"status = '{status}', reason = 'dead_letter'")
+        await change(resources, "notification", i, f"status = '{status}', reason = 'rejected'")
     answers = await finish(resources.pool, [ending(i, **SENT) for i in ends.values()])
     assert {(a.id, a.status, a.recorded) for a in answers} == {(i, status, False) for status, i in ends.items()}
     assert not any([await attempts(resources, i) for i in ends.values()])
+
+
+async def test_what_the_crash_rule_gave_up_and_was_sent_is_sent(resources: Resources) -> None:
+    mine = await start_attempt(resources, lease_s=-1)
+    await claim(resources.pool, [mine], "other", lease_s=30, at_most_once=False, max_tries=1, calm_s=0)
+    assert (await notification(resources, mine))["reason"] == "crashed"
+    assert not (await tell(resources, mine, 1, **REJECTED)).recorded
+    assert [a["outcome"] for a in await attempts(resources, mine)] == ["rejected"]
+    late = await tell(resources, mine, 1, **SENT)
+    assert (late.recorded, late.status) == (True, "SENT")
+    assert [a["outcome"] for a in await attempts(resources, mine)] == ["sent"]
+
+
+@pytest.mark.parametrize("end", ["CANCELLED", "FAILED"])
+async def test_a_late_truth_is_told_in_its_attempt_where_the_row_ended_otherwise(resources: Resources, end: str) -> None:
+    mine = await start_attempt(resources, lease_s=-1)
+    await claim(resources.pool, [mine], "other", lease_s=30, at_most_once=True, max_tries=3, calm_s=0)
+    await replay_notifications(resources.pool, [mine])
+    await change(resources, "notification", mine, f"status = '{end}', reason = 'expired'")
+    late = await tell(resources, mine, 1, **SENT)
+    assert (late.recorded, late.status) == (False, end)
+    assert [a["outcome"] for a in await attempts(resources, mine)] == ["sent"]
 
 
 async def test_only_the_number_of_the_claim_counts(resources: Resources) -> None:
@@ -278,3 +300,12 @@ async def test_rows_are_locked_in_the_order_of_their_ids(resources: Resources, a
             await release(connection, [(i, 1) for i in reversed(ids)])
 
     assert await locked_before(resources, "notification", ids, call) == ids[:20]
+
+
+async def test_a_refund_gives_the_try_back_once(resources: Resources) -> None:
+    notification_id = await start_attempt(resources)
+    for _ in range(2):  # the second is a repetition, its answer was lost
+        await tell(resources, notification_id, **{**RETRY, "refund": True})
+    row = await notification(resources, notification_id)
+    assert (row["status"], row["attempt"], row["tries"]) == ("PENDING", 1, 0)
+    assert (await only_attempt(resources, notification_id))["outcome"] == "unavailable"

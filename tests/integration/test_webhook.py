@@ -73,7 +73,7 @@ def answer(status: int, *headers: str) -> bytes:
         (answer(204).replace(b"busy", b"").replace(b"Content-Length: 4\r\n", b""), Result(Outcome.SENT)),
         (answer(200), Result(Outcome.SENT)),
         (answer(200).removesuffix(b"busy"), Result(Outcome.SENT)),  # it says so, then breaks off
-        (answer(401), Result(Outcome.UNAVAILABLE, "answered 401: busy (is WEBHOOK_TOKEN right?)")),
+        (answer(401), Result(Outcome.UNAVAILABLE, "answered 401: busy (is WEBHOOK_TOKEN right?)", bad_credentials=True)),
         (answer(429, "Retry-After: 7"), Result(Outcome.UNAVAILABLE, "answered 429: busy", retry_after_s=7)),
         (answer(503, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"), Result(Outcome.UNAVAILABLE, "answered 503: busy")),
         (answer(400), Result(Outcome.REJECTED, "answered 400: busy")),
@@ -81,6 +81,7 @@ def answer(status: int, *headers: str) -> bytes:
         (answer(500), Result(Outcome.UNKNOWN, "NobodyKnows: answered 500: busy")),
         (b"", Result(Outcome.UNKNOWN, "ServerDisconnectedError: Server disconnected")),
     ],
+    ids=["204", "200", "200_and_breaks_off", "401", "429", "503", "400", "302", "500", "breaks_off"],
 )
 async def test_what_an_answer_means(said: bytes, expected: Result) -> None:
     async with server(said) as (url, got):

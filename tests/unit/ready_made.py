@@ -5,6 +5,7 @@ from typing import Any
 
 from app.domain import Channel, EventStatus, Status
 from app.models import Attempt, Event, Notification
+from app.pauses import Pause
 from app.settings import load_settings
 from app.stream_stats import STREAMS, ConsumerStats, StreamStats
 from app.streams import EVENTS, channel_stream
@@ -75,6 +76,11 @@ def stream(name: str, **other: Any) -> StreamStats:
 def streams(**changed: dict[str, Any]) -> list[StreamStats]:
     """All streams, read up; `changed` by the last part of the name."""
     return [stream(name, **changed.get(name.rpartition(":")[2], {})) for name in STREAMS]
+
+
+def pause(reason: str = "answered 401: no such token", consumer: str = "host-1-ab", since_s: float = 200) -> Pause:
+    """A channel that one consumer has paused."""
+    return Pause(consumer, reason, since_s, probe_in_s=1, probe_every_s=4)
 
 
 def owed(**changed: Owed) -> OwedRows:

@@ -64,6 +64,7 @@ def page_of(**parts: Any) -> Overview:
         "counts": made.counts(),
         "newest": made.listed(),
         "failed": made.events(),
+        "pauses": {},
     }
     return overview(SETTINGS, NOW, **{**known, **parts})
 
@@ -80,6 +81,7 @@ def hostile_pages() -> list[Any]:
     crowd = made.streams(email={"consumers": (made.consumer(HOSTILE),)})
     return [
         page_of(streams=crowd, newest=rows, failed=made.events(event)),
+        page_of(streams=made.streams(), pauses={Channel.EMAIL: [made.pause(HOSTILE)]}),
         page_of(streams=Away(REDIS, HOSTILE), owed=Away(POSTGRESQL, HOSTILE)),
         pages.listing(SETTINGS, Filter(user=HOSTILE), rows),
         pages.listing(SETTINGS, Filter(), Away(POSTGRESQL, HOSTILE)),
@@ -134,6 +136,24 @@ def test_the_overview_shows_each_number_with_the_command_that_gives_it() -> None
     assert "Working: 10 entries in hand, 2 to be read" in document.text
     assert "3 SENT" in document.text
     assert "evt-123 ORDER_PLACED" in document.text
+
+
+def test_a_paused_channel_says_since_when_why_and_what_waits() -> None:
+    waiting = made.streams(email={"length": 12_345, "lag": 12_345, "oldest_unread_s": 200.0, "oldest_s": 200.0})
+    document = render(page_of(streams=waiting, pauses={Channel.EMAIL: [made.pause(since_s=200)]}))
+    sentence = (
+        "email: paused since 2026-11-22 02:56:40Z (3 min ago): answered 401: no such token; a probe every 4.0 s; 12,345 waiting."
+    )
+    assert sentence in document.text
+    assert "email paused" in document.text, "on its line"
+    assert "oldest entry has waited" not in document.text, "the pause is the reason"
+
+
+def test_a_channel_that_some_consumers_have_paused() -> None:
+    two = made.streams(sms={"consumers": (made.consumer("a"), made.consumer("b"))})
+    document = render(page_of(streams=two, pauses={Channel.SMS: [made.pause("busy", since_s=5)]}))
+    assert "sms: paused by 1 of 2 consumers since" in document.text
+    assert "waiting" not in document.text.partition("as of")[0]
 
 
 def test_a_lag_that_cannot_be_known_is_not_shown_as_zero() -> None:

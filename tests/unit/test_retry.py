@@ -95,3 +95,23 @@ def test_jitter_and_the_providers_wish_give_the_wait(tries: int, jitter: float, 
 def test_a_schedule_of_one_try_allows_no_retry() -> None:
     once = ChannelPolicy((0.0,), AT_LEAST, concurrency=1, simulated_latency_ms=0, simulated_failure_rate=0)
     assert next_move(Result(UNAVAILABLE, retry_after_s=5), 1, once, 1.0, R) == NO_TRIES
+
+
+PAUSED = Move(Status.PENDING, wait_s=2, refund=True)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "crash_policy", "tries", "move"),
+    [
+        (UNAVAILABLE, AT_LEAST, 1, PAUSED),
+        (UNAVAILABLE, AT_MOST, LAST, PAUSED),  # the last try is given back, too
+        (UNKNOWN, AT_LEAST, LAST, PAUSED),
+        (UNKNOWN, AT_MOST, 1, NOBODY_KNOWS),
+        (SENT, AT_MOST, 1, IS_SENT),
+        (REJECTED, AT_LEAST, 1, IS_REJECTED),
+    ],
+)
+def test_while_the_channel_is_paused_a_failure_costs_no_try(
+    outcome: Outcome, crash_policy: CrashPolicy, tries: int, move: Move
+) -> None:
+    assert next_move(Result(outcome), tries, policy(crash_policy), 1.0, R, paused_s=2) == move
