@@ -3,13 +3,19 @@ PY := $(or $(PYTHON),python3)
 BIN := .venv/bin/python
 COMPILE = $(BIN) -m uv pip compile pyproject.toml --universal --generate-hashes --no-header --no-annotate -q
 .DEFAULT_GOAL := run
-.PHONY: run test check clean lock
+.PHONY: run test faults soak check clean lock
 
 run: .venv/.stamp
 	@$(BIN) -m app dev
 
 test: .venv/.stamp
 	$(BIN) -m pytest $(ARGS)
+
+faults: .venv/.stamp
+	$(BIN) -m pytest tests/faults tests/model -n 2 --dist load --timeout 180 $(ARGS)
+
+soak: .venv/.stamp
+	$(BIN) -m tests.faults.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
 check: .venv/.stamp
 	$(BIN) -m ruff check .

@@ -32,6 +32,11 @@ def pytest_configure() -> None:
         del os.environ[name]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for processes more than they compute."""
+    return (os.cpu_count() or 1) + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Servers:
     """The session's servers. `postgres_url` ends where the name of a database follows."""
@@ -124,7 +129,7 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings()
 
 
-async def wait_until(fact: Callable[[], Any], within_s: float = 10) -> Any:
+async def wait_until(fact: Callable[[], Any], within_s: float = 10, every_s: float = 0.01) -> Any:
     """Ask until `fact()` (plain or async) is true; return its answer. Raises AssertionError with the fact and its last answer."""
     loop = asyncio.get_running_loop()
     until = loop.time() + within_s
@@ -136,7 +141,7 @@ async def wait_until(fact: Callable[[], Any], within_s: float = 10) -> Any:
             return answer
         if loop.time() > until:
             raise AssertionError(f"not so within {within_s:g} s (last answer {answer!r}): {_source(fact)}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every_s)
 
 
 @pytest.fixture(name="wait_until")

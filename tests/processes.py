@@ -26,11 +26,10 @@ def bare_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-@contextmanager
-def process(command: list[str], env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m COMMAND`; what it says goes to `folder`/NAME.log. Killed at the end if it still runs."""
-    with (folder / f"{command[0]}.log").open("ab") as log:
-        child = subprocess.Popen(
+def start_process(command: list[str], env: dict[str, str], folder: Path, log_name: str | None = None) -> subprocess.Popen[bytes]:
+    """`python -m COMMAND`; what it says goes to `folder`/NAME.log. It dies with us."""
+    with (folder / f"{log_name or command[0]}.log").open("ab") as log:
+        return subprocess.Popen(
             [sys.executable, "-m", *command],
             env=env,
             cwd=folder,
@@ -38,6 +37,12 @@ def process(command: list[str], env: dict[str, str], folder: Path) -> Iterator[s
             stderr=log,
             preexec_fn=die_with_parent(signal.SIGKILL),
         )
+
+
+@contextmanager
+def process(command: list[str], env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The same, killed at the end if it still runs."""
+    child = start_process(command, env, folder)
     try:
         yield child
     finally:

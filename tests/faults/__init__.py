@@ -1,0 +1,1 @@
+"""Faults on real processes and servers: a steady load, one fault, and then the invariants of the promise (`make faults`)."""

@@ -1,0 +1,125 @@
+"""`python -m consumers` that does itself harm at a named point, exactly: `python -m tests.faults.consumers`, told by FAULT.
+
+FAULT=POINT:CALLS:ACTION (nothing: no harm). The points of one notification, in order: before_claim, after_claim (nothing sent),
+before_record (sent), after_record (recorded, not acknowledged). CALLS go by before it happens. FAULT=poison:EVENT_ID:ACTION: it
+happens to whoever is about to send that. ACTION: kill (SIGKILL), stop (SIGSTOP), block=SECONDS (the event loop stands still).
+
+Before that a line of JSON goes to FAULT_LOG: the point, and the ids of the notifications that are between send and record at that
+moment. SIGUSR1 adds a line with the names of the tasks.
+
+FAULT_WITHOUT=MECHANISM switches one off, so that a test can show that it notices: relay, reclaim, mark (possible_duplicate), hold
+(outcomes while PostgreSQL is away).
+
+The product knows nothing of this.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from app import streams
+from app.store import notifications as store
+from consumers import __main__, call, consumer, database, deliver, reclaim, relay
+from consumers import settle as settling
+
+in_mid_send: set[int] = set()
+
+
+class Harm:
+    """What FAULT asks for."""
+
+    def __init__(self, told: str) -> None:
+        self.point, calls, self.action = told.split(":") if told else ("", "0", "")
+        self.poison = calls if self.point == "poison" else None
+        self.calls_left = 1 if self.poison else int(calls)
+
+    def at(self, point: str, event_id: str = "") -> None:
+        if point != self.point or event_id != (self.poison or event_id):
+            return
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            note({"point": point, "in_mid_send": sorted(in_mid_send)})
+            self.act()
+
+    def act(self) -> None:
+        action, _, seconds = self.action.partition("=")
+        if action == "block":
+            time.sleep(float(seconds))
+        else:
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[action])
+
+
+def note(fact: dict[str, object]) -> None:
+    """One line, whole and at once."""
+    log = os.open(os.environ["FAULT_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, json.dumps({"pid": os.getpid(), **fact}).encode() + b"\n")
+    os.close(log)
+
+
+def build_in(harm: Harm) -> None:
+    claim, call_provider, finish, settle = store.claim, call.call_provider, store.finish, settling.settle_on_stream
+
+    async def claim_or_harm(*given: Any, **named: Any) -> Any:
+        harm.at("before_claim")
+        return await claim(*given, **named)
+
+    async def call_or_harm(provider: Any, message: Any, limit_s: float) -> Any:
+        in_mid_send.add(int(message.idempotency_key.partition("-")[0]))  # the last look at its lease was before this
+        harm.at("poison", message.event_id)
+        harm.at("after_claim")
+        return await call_provider(provider, message, limit_s)
+
+    async def finish_or_harm(pool: Any, endings: Sequence[Any]) -> Any:
+        harm.at("before_record")
+        told = await finish(pool, endings)
+        in_mid_send.difference_update(ending.id for ending in endings)
+        return told
+
+    async def settle_or_harm(redis: Any, stream: str, *rest: Any) -> None:
+        if stream != streams.EVENTS and any(isinstance(verdict, settling.Acknowledge) for _, verdict in rest[-1]):
+            harm.at("after_record")
+        await settle(redis, stream, *rest)
+
+    for module, name, made in (
+        (deliver, "claim", claim_or_harm),
+        (deliver, "call_provider", call_or_harm),
+        (deliver, "finish", finish_or_harm),
+        (consumer, "settle_on_stream", settle_or_harm),
+    ):
+        setattr(module, name, made)
+
+
+def switch_off(mechanism: str) -> None:
+    async def nothing(*_: Any, **__: Any) -> Any:
+        return 0 if mechanism == "relay" else []
+
+    async def impatiently(_: database.Database, ask: Callable[[], Awaitable[Any]]) -> Any:
+        return await ask()
+
+    if mechanism == "relay":
+        relay.Relay.sweep = nothing  # type: ignore[method-assign]
+    elif mechanism == "reclaim":
+        reclaim.Reclaimer.take = nothing  # type: ignore[method-assign]
+    elif mechanism == "mark":
+        marked = store.CLAIM
+        store.CLAIM = marked.replace("n.possible_duplicate or verdict in ('again', 'crashed')", "n.possible_duplicate")
+        assert marked != store.CLAIM
+    elif mechanism == "hold":
+        database.Database.patiently = impatiently  # type: ignore[method-assign,assignment]
+
+
+def tell_tasks(*_: object) -> None:
+    loop = asyncio.get_running_loop()
+    note({"tasks": sorted(task.get_name() for task in asyncio.all_tasks(loop) if not task.get_name().startswith("Task-"))})
+
+
+if __name__ == "__main__":
+    build_in(Harm(os.environ.get("FAULT", "")))
+    switch_off(os.environ.get("FAULT_WITHOUT", ""))
+    signal.signal(signal.SIGUSR1, tell_tasks)
+    sys.exit(__main__.main())
