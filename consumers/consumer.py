@@ -4,6 +4,7 @@ Two batches may be in hand, one in PostgreSQL while the next is read; never more
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from app.cancelled import unless_cancelled
 from app.resources import READ_BLOCK_MAX_S, Resources
 from app.streams import Entry
 from app.trouble import Trouble
+from consumers.alone import Alone
 from consumers.channel_limit import ChannelLimit
 from consumers.circuit import Circuit
 from consumers.database import Database
@@ -30,6 +32,7 @@ log = structlog.get_logger()
 LANES = 2
 BATCH_MAX = 500
 AGAIN_AFTER_S = 0.25  # pause after Redis failed
+ALONE_WAIT_MAX = 1 / 60  # of the reclaim window
 FAULT_PAUSE_S = 0.5
 
 
@@ -59,11 +62,13 @@ class Consumer:
         slots: int,
         limit: ChannelLimit | None = None,
         circuit: Circuit | None = None,
+        alone: Alone | None = None,
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
         self.in_hand = InHand(slots)
-        self._limit, self._circuit = limit, circuit
+        self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
+        self._alone.join(self.in_hand)
         self.reading_since_s: float | None = None  # time.monotonic()
         self._resources, self._database = resources, database
         self._reclaim_after_s, self._max_deliveries = settings.reclaim_after_s, settings.max_deliveries
@@ -160,7 +165,9 @@ class Consumer:
         if due:
             return due
         block_s = None if found_due else min(READ_BLOCK_MAX_S, self._reclaim_after_s / 20, self._reclaimer.due_in_s())
-        return [e for e in await self._read(free, block_s) if self._admit(e)]
+        new = await self._read(free, block_s)
+        await self._alone.nobody()
+        return [e for e in new if self._admit(e)]
 
     async def _read(self, most: int, block_s: float | None) -> list[Entry]:
         """What is new; the watch sees for how long it takes."""
@@ -175,6 +182,7 @@ class Consumer:
         taken = [e for e in await self._reclaimer.take(most) if e.id not in self.in_hand.entries]
         suspect, others = split_alone(taken)
         if suspect is None:
+            await self._alone.nobody()
             return [e for e in taken if self._admit(e)]
         if others:
             await self._reclaimer.put_back(others)
@@ -182,17 +190,19 @@ class Consumer:
         return []
 
     async def _handle_alone(self, entry: Entry) -> None:
-        await self.in_hand.until(0)
-        if not self._admit(entry):
-            return
-        log.warning(
-            "entry ended in silence before: handled alone",
-            stream=self.stream,
-            entry=entry.id.decode(),
-            deliveries=entry.deliveries,
-        )
-        await self._hand_over([entry])
-        await self.in_hand.until(0)
+        """After a random wait: suspects of several streams that come back together must not die in the same order each time."""
+        await asyncio.sleep(random.uniform(0, ALONE_WAIT_MAX * self._reclaim_after_s))
+        async with self._alone.only():
+            if not self._admit(entry):
+                return
+            log.warning(
+                "entry ended in silence before: handled alone",
+                stream=self.stream,
+                entry=entry.id.decode(),
+                deliveries=entry.deliveries,
+            )
+            await self._hand_over([entry])
+            await self.in_hand.until(0)
 
     def _admit(self, entry: Entry) -> bool:
         """Into the hand; a second entry of a row in hand waits until that one is surely settled.
@@ -203,7 +213,7 @@ class Consumer:
             return False
         if self.in_hand.add(entry):
             return True
-        self._settling.add((entry, Back(self._reclaim_after_s / 2)))
+        self._settling.add((entry, Back(self._reclaim_after_s / 2, handled=False)))
         return False
 
     def _start(self, entries: list[Entry]) -> None:

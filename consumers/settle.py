@@ -22,9 +22,13 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """Not now: stays pending, and is reclaimed in `in_s` seconds. It was handled, so its delivery count starts anew."""
+    """Not now: stays pending, and is reclaimed in `in_s` seconds.
+
+    Handled: its delivery count starts anew. Not handled, since its row is in another's hand: this delivery is not counted.
+    """
 
     in_s: float
+    handled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ async def settle_on_stream(
     """
     errors = []
     done = [entry.id for entry, verdict in batch if isinstance(verdict, Acknowledge)]
-    waits = [(entry.id, max(0.0, reclaim_after_s - verdict.in_s), 0) for entry, verdict in batch if isinstance(verdict, Back)]
+    back = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Back)]
+    waits = [(entry.id, max(0.0, reclaim_after_s - verdict.in_s), count_after(entry, verdict)) for entry, verdict in back]
     if done:
         errors.append(await _try(streams.acknowledge(redis, stream, done)))
     if waits:
@@ -62,6 +67,11 @@ async def settle_on_stream(
             log.error("dead letter: no row explains the entry", stream=stream, entry=entry.id.decode(), reason=verdict.reason)
             errors.append(await _try(streams.bury(redis, stream, entry, verdict.reason)))
     return next((error for error in reversed(errors) if error is not None), None)
+
+
+def count_after(entry: Entry, verdict: Back) -> int:
+    """The delivery count that an entry is put back with: deliveries in a row that ended in silence."""
+    return 0 if verdict.handled else max(0, entry.deliveries - 1)
 
 
 async def _try(call: Awaitable[None]) -> RedisError | OSError | None:

@@ -1,7 +1,7 @@
 """What becomes of a notification's entry: pure, from what the store said of its row."""
 
 from app.domain import Status
-from app.store.notifications import WAIT, Claim, Finish
+from app.store.notifications import WAIT, Claim, ClaimVerdict, Finish
 from app.store.owed import DeadVerdict
 from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict
 
@@ -10,7 +10,9 @@ DEAD_LETTER = "delivered {} times, and each time the consumer was gone before it
 
 def after_claim(c: Claim, reclaim_after_s: float) -> Verdict:
     """The entry of a notification that was not claimed."""
-    return Back(min(max(c.back_in_s, 0.0), reclaim_after_s)) if c.verdict in WAIT else Acknowledge()
+    if c.verdict not in WAIT:
+        return Acknowledge()
+    return Back(min(max(c.back_in_s, 0.0), reclaim_after_s), handled=c.verdict is not ClaimVerdict.BUSY)
 
 
 def after_finish(f: Finish | None, attempt: int) -> Verdict:

@@ -13,6 +13,7 @@ from app.domain import Channel
 from app.resources import Resources, open_resources
 from app.settings import Settings
 from app.streams import EVENTS, channel_stream
+from consumers.alone import Alone
 from consumers.channel_limit import ChannelLimit
 from consumers.circuit import Circuit
 from consumers.consumer import BATCH_MAX, LANES, Consumer
@@ -43,9 +44,9 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
     settings, name, database = resources.settings, consumer_name(), Database()
     circuits = {c: Circuit(settings, c, name) for c in providers}
     delivers = {c: Deliver(resources, database, c, provider, name, circuits[c]) for c, provider in providers.items()}
-    relay, retention = Relay(resources, database), Retention(resources, database)
+    alone, relay, retention = Alone(), Relay(resources, database), Retention(resources, database)
     consumers = [
-        Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX),
+        Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX, alone=alone),
         *(
             Consumer(
                 resources,
@@ -56,6 +57,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
                 settings.channel_policy(c).concurrency,
                 limit_for(resources, c),
                 circuits[c],
+                alone,
             )
             for c, deliver in delivers.items()
         ),

@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from app import streams
-from app.domain import Outgoing
+from app.domain import Channel, Outgoing
 from app.resources import Resources
 from app.store.owed import clock
 from app.streams import EVENTS, GROUP, Entry
+from consumers.alone import Alone
 from consumers.consumer import Consumer
 from consumers.database import Database
 from consumers.in_hand import InHand
@@ -335,3 +336,59 @@ async def test_with_nothing_in_hand_a_drain_does_not_wait_for_postgresql(resourc
     refuse.set()
     await asking
     assert 0 < database.calm_left_s(1) <= 1, "the calm begins when it is back"
+
+
+async def silent(resources: Resources, stream: str, row: int, deliveries: int) -> None:
+    """An entry in the hands of a consumer that is gone, due now, which ended in silence so often."""
+    now = await clock(resources.pool)
+    await streams.publish(resources.redis, stream, [Outgoing(row, f"e{row}", "u", "T", now)])
+    await streams.create_group(resources.redis, stream)
+    (entry,) = await streams.read(resources.redis, stream, "gone", 1, None)
+    await streams.put_back(resources.redis, stream, "gone", [(entry.id, 60, deliveries)])
+
+
+async def test_while_a_suspect_is_handled_no_stream_of_the_process_has_anything_in_hand(
+    resources: Resources, wait_until: Wait
+) -> None:
+    """Its end would be theirs, each time."""
+    beside: list[int] = []
+    other = Recorder()
+    mail = streams.channel_stream(Channel.EMAIL)
+    going_on = asyncio.Event()
+
+    class Suspect(Recorder):
+        async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
+            beside.append(len(hand.entries) + len(other.batches))
+            await publish_mail()
+            await asyncio.wait_for(going_on.wait(), 5)
+            beside.append(len(hand.entries) + len(other.batches))
+            await super().__call__(entries, settle)
+
+    async def publish_mail() -> None:
+        await streams.publish(resources.redis, mail, [Outgoing(7, "e7", "u", "T", await clock(resources.pool))])
+        asyncio.get_running_loop().call_later(0.3, going_on.set)  # time enough for the other loop to read it
+
+    await silent(resources, EVENTS, 1, deliveries=4)
+    alone, stopping = Alone(), asyncio.Event()
+    one = Consumer(resources, Database(), EVENTS, "one", Suspect(), 10, alone=alone)
+    two = Consumer(resources, Database(), mail, "two", other, 10, alone=alone)
+    hand = two.in_hand
+    async with asyncio.TaskGroup() as running:
+        running.create_task(one.run(stopping))
+        running.create_task(two.run(stopping))
+        await wait_until(lambda: other.seen == [7])
+        stopping.set()
+    assert beside == [0, 0]
+
+
+async def test_who_finds_the_row_busy_does_not_clear_it_of_suspicion(resources: Resources, wait_until: Wait) -> None:
+    await silent(resources, EVENTS, 1, deliveries=4)
+    counts: list[int] = []
+
+    def verdict(entry: Entry) -> Verdict:
+        counts.append(entry.deliveries)
+        return Back(0, handled=False) if len(counts) < 3 else Acknowledge()
+
+    async with consuming(resources, Recorder(verdict)):
+        await wait_until(lambda: empty(resources))
+    assert counts == [5, 5, 5]

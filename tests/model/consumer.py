@@ -7,7 +7,7 @@ from app.streams import Entry
 from consumers.consumer import AGAIN_AFTER_S, FAULT_PAUSE_S
 from consumers.in_hand import InHand
 from consumers.reclaim import ServerClock, split_alone
-from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict
+from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict, count_after
 from tests.model.fake_redis import Away, NoGroup
 from tests.model.process import Process, Steps
 from tests.model.rules import RECLAIM_AFTER_S, SETTINGS, SLOTS
@@ -107,7 +107,7 @@ class Consumer:
             return False
         if self.in_hand.add(entry):
             return True
-        self._queue(entry, Back(RECLAIM_AFTER_S / 2))
+        self._queue(entry, Back(RECLAIM_AFTER_S / 2, handled=False))
         return False
 
     def _hand_over(self, entries: list[Entry]) -> Steps[None]:
@@ -151,4 +151,6 @@ class Consumer:
             self._redis.acknowledge(self.stream, entry.id)
         elif isinstance(verdict, Back):
             idle_s = max(0.0, RECLAIM_AFTER_S - verdict.in_s)
-            self._redis.put_back(self.stream, self._p.me, entry.id, idle_s, 0 if "count" in self._rules else None)
+            self._redis.put_back(
+                self.stream, self._p.me, entry.id, idle_s, count_after(entry, verdict) if "count" in self._rules else None
+            )

@@ -4,14 +4,12 @@ Between any two calls a consumer may be gone, an answer lost, a stream flushed, 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
 from app import streams
 from app.accept import prepare
-from app.domain import Channel, CrashPolicy, Outcome, Outgoing, Status
+from app.domain import Channel, CrashPolicy, Outcome, Outgoing
 from app.resources import Resources
 from app.store.events import insert_events
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending, claim, finish, release
@@ -85,7 +83,7 @@ class Hands:
         mine = {h.entry.row_id for h in self.held if h.me == me and h.stream == stream}
         in_hand = {h.entry.id for h in self.held if h.me == me and h.stream == stream}
         second = [e for e in entries if e.row_id in mine and e.id not in in_hand]
-        await self._settle(me, stream, [(e, Back(window_s / 2)) for e in second])
+        await self._settle(me, stream, [(e, Back(window_s / 2, handled=False)) for e in second])
         return list({e.row_id: e for e in entries if e.row_id not in mine}.values())
 
     async def route(self, who: str, most: int, dies: bool) -> None:
@@ -223,72 +221,3 @@ class Hands:
         if await shifted.has_group(self.resources, stream):
             self.forgot = True
             await self.resources.redis.xgroup_delconsumer(stream, streams.GROUP, self.name(who))
-
-    # ---- healing
-
-    async def heal(self, rounds: int = 12) -> bool:
-        """Nothing fails any more: is everything final, and off the streams, after so many windows?"""
-        await self._empty_hands()
-        for _ in range(rounds):
-            await self.pass_time(self.resources.settings.reclaim_after_s + 1)
-            await self.sweep()
-            while await self._work():
-                pass
-            if await self.all_final() and not await self.carried():
-                return True
-        return False
-
-    async def _work(self) -> int:
-        before = await self.carried()
-        await self.route("a", 100, dies=False)
-        for channel in CHANNELS:
-            await self.claim("a", channel, 100, answer_lost=False)
-        await self._empty_hands()
-        return before - await self.carried()
-
-    async def _empty_hands(self) -> None:
-        """Everything in hand is sent, or given back, and recorded."""
-        for held in [h for h in self.held if h.outcome is None]:
-            await self.call(held, Outcome.SENT)
-        for held in list(self.held):
-            await self.finish(held, answer_lost=False)
-
-    async def all_final(self) -> bool:
-        open_rows = "select (select count(*) from event where not done) + (select count(*) from notification where not done)"
-        return not await self.resources.pool.fetchval(open_rows)
-
-    async def carried(self) -> int:
-        return sum([await self.resources.redis.xlen(stream) for stream in streams.WORK_STREAMS])
-
-    async def unaccounted(self) -> dict[str, tuple[int, int]]:
-        """Streams whose length is not what is unread and what is pending: (length, unread and pending)."""
-        wrong = {}
-        for stream in streams.WORK_STREAMS:
-            if await shifted.has_group(self.resources, stream):
-                (group,) = await self.resources.redis.xinfo_groups(stream)
-                length = await self.resources.redis.xlen(stream)
-                unread: Any = await self.resources.redis.xrange(stream, b"(" + group["last-delivered-id"])
-                if length != len(unread) + group["pending"]:
-                    wrong[stream] = (length, len(unread) + group["pending"])
-        return wrong
-
-
-def judge(hands: Hands, rows: Sequence[Mapping[str, Any]], numbers: set[tuple[int, int]]) -> list[str]:
-    """What is wrong with the notifications at the end; `numbers`: (notification, number) of the attempt rows."""
-    wrong: list[str] = []
-    for n in rows:
-        policy = hands.resources.settings.channel_policy(Channel(n["channel"]))
-        sends, calls, rounds = hands.sends[n["id"]], hands.calls[n["id"]], 1 + n["replays"]
-        told = partial("notification {}: {}".format, n["id"])
-        if sends > rounds + hands.excuses[n["id"]]:
-            wrong.append(told(f"{sends} sends, {n['replays']} replays, {hands.excuses[n['id']]} excuses"))
-        if policy.crash_policy is CrashPolicy.AT_MOST_ONCE and sends > rounds:
-            wrong.append(told(f"{sends} sends where one is allowed, {n['replays']} replays"))
-        if calls > policy.max_tries * rounds or n["tries"] > policy.max_tries or n["tries"] < 0:
-            wrong.append(told(f"{calls} calls, {n['tries']} tries"))
-        if n["status"] == Status.SENT and not sends:
-            wrong.append(told("SENT, and nothing was sent"))
-        missing = {(n["id"], k + 1) for k in range(n["attempt"])} - numbers - hands.released
-        if missing:
-            wrong.append(told(f"attempts without a row: {sorted(missing)}"))
-    return wrong

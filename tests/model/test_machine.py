@@ -21,7 +21,8 @@ from app.resources import Resources, open_resources
 from app.settings import Settings
 from tests.integration.conftest import WATCH, forbidden_moves
 from tests.model import shifted
-from tests.model.hands import CHANNELS, Hands, Held, judge
+from tests.model.hands import CHANNELS, Hands, Held
+from tests.model.heal import heal, judge, unaccounted
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "40"))
 STEPS = 40
@@ -122,14 +123,14 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def every_entry_is_unread_or_pending(self) -> None:
-        assert self.hands.forgot or self.do(self.hands.unaccounted()) == {}
+        assert self.hands.forgot or self.do(unaccounted(self.resources)) == {}
 
     @invariant()
     def every_move_is_allowed(self) -> None:
         assert self.do(forbidden_moves(self.resources)) == set()
 
     def teardown(self) -> None:
-        assert self.do(self.hands.heal()), "not everything became final"
+        assert self.do(heal(self.hands)), "not everything became final"
         rows = [dict(r) for r in self.do(self.resources.pool.fetch("select * from notification order by id"))]
         attempts = self.do(self.resources.pool.fetch("select notification_id, number from attempt"))
         assert judge(self.hands, rows, {(r["notification_id"], r["number"]) for r in attempts}) == []

@@ -114,8 +114,8 @@ def claimed(verdict: ClaimVerdict = ClaimVerdict.CLAIMED, back_in_s: float = 0.0
         (ClaimVerdict.UNKNOWN, 0, Acknowledge()),
         (ClaimVerdict.CRASHED, 0, Acknowledge()),
         (ClaimVerdict.LATER, 9, Back(9)),
-        (ClaimVerdict.BUSY, 20, Back(20)),
-        (ClaimVerdict.BUSY, -0.1, Back(0)),
+        (ClaimVerdict.BUSY, 20, Back(20, handled=False)),
+        (ClaimVerdict.BUSY, -0.1, Back(0, handled=False)),
         (ClaimVerdict.LATER, 61, Back(R)),  # no idle time lies in the future: it is asked again
     ],
 )

@@ -1,0 +1,84 @@
+"""Once nothing goes wrong any more: everything becomes final and leaves the streams, and then the promise is looked at."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from app import streams
+from app.domain import Channel, CrashPolicy, Outcome, Status
+from app.resources import Resources
+from tests.model import shifted
+from tests.model.hands import CHANNELS, Hands
+
+
+async def heal(hands: Hands, rounds: int = 12) -> bool:
+    """Nothing fails any more: is everything final, and off the streams, after so many windows?"""
+    await _empty_hands(hands)
+    for _ in range(rounds):
+        await hands.pass_time(hands.resources.settings.reclaim_after_s + 1)
+        await hands.sweep()
+        while await _work(hands):
+            pass
+        if await _all_final(hands.resources) and not await _carried(hands.resources):
+            return True
+    return False
+
+
+async def _work(hands: Hands) -> int:
+    before = await _carried(hands.resources)
+    await hands.route("a", 100, dies=False)
+    for channel in CHANNELS:
+        await hands.claim("a", channel, 100, answer_lost=False)
+    await _empty_hands(hands)
+    return before - await _carried(hands.resources)
+
+
+async def _empty_hands(hands: Hands) -> None:
+    """Everything in hand is sent, or given back, and recorded."""
+    for held in [h for h in hands.held if h.outcome is None]:
+        await hands.call(held, Outcome.SENT)
+    for held in list(hands.held):
+        await hands.finish(held, answer_lost=False)
+
+
+async def _all_final(resources: Resources) -> bool:
+    open_rows = "select (select count(*) from event where not done) + (select count(*) from notification where not done)"
+    return not await resources.pool.fetchval(open_rows)
+
+
+async def _carried(resources: Resources) -> int:
+    return sum([await resources.redis.xlen(stream) for stream in streams.WORK_STREAMS])
+
+
+async def unaccounted(resources: Resources) -> dict[str, tuple[int, int]]:
+    """Streams whose length is not what is unread and what is pending: (length, unread and pending)."""
+    wrong = {}
+    for stream in streams.WORK_STREAMS:
+        if await shifted.has_group(resources, stream):
+            (group,) = await resources.redis.xinfo_groups(stream)
+            length = await resources.redis.xlen(stream)
+            unread: Any = await resources.redis.xrange(stream, b"(" + group["last-delivered-id"])
+            if length != len(unread) + group["pending"]:
+                wrong[stream] = (length, len(unread) + group["pending"])
+    return wrong
+
+
+def judge(hands: Hands, rows: Sequence[Mapping[str, Any]], numbers: set[tuple[int, int]]) -> list[str]:
+    """What is wrong with the notifications at the end; `numbers`: (notification, number) of the attempt rows."""
+    wrong: list[str] = []
+    for n in rows:
+        policy = hands.resources.settings.channel_policy(Channel(n["channel"]))
+        sends, calls, rounds = hands.sends[n["id"]], hands.calls[n["id"]], 1 + n["replays"]
+        told = partial("notification {}: {}".format, n["id"])
+        if sends > rounds + hands.excuses[n["id"]]:
+            wrong.append(told(f"{sends} sends, {n['replays']} replays, {hands.excuses[n['id']]} excuses"))
+        if policy.crash_policy is CrashPolicy.AT_MOST_ONCE and sends > rounds:
+            wrong.append(told(f"{sends} sends where one is allowed, {n['replays']} replays"))
+        if calls > policy.max_tries * rounds or n["tries"] > policy.max_tries or n["tries"] < 0:
+            wrong.append(told(f"{calls} calls, {n['tries']} tries"))
+        if n["status"] == Status.SENT and not sends:
+            wrong.append(told("SENT, and nothing was sent"))
+        missing = {(n["id"], k + 1) for k in range(n["attempt"])} - numbers - hands.released
+        if missing:
+            wrong.append(told(f"attempts without a row: {sorted(missing)}"))
+    return wrong
