@@ -6,6 +6,7 @@ Read from the environment, then `.env`, then `.tidings/env` (written by `tidings
 from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,9 +23,17 @@ SIMULATED = "simulated"
 
 
 def _provider_scheme(value: str) -> str:
-    if value != SIMULATED and not value.startswith(("http://", "https://")):
+    if value != SIMULATED and not (value.startswith(("http://", "https://")) and _has_host(value)):
         raise ValueError("must be simulated, or the http:// or https:// address that takes the messages")
     return value
+
+
+def _has_host(url: str) -> bool:
+    """A host, and a port that can be one: with neither, each message would be of unknown outcome."""
+    try:
+        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 ProviderUrl = Annotated[str, AfterValidator(_provider_scheme)]
@@ -139,6 +148,15 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> Self:
+        for channel in Channel:
+            if self.webhook_token and urlsplit(self.channel_policy(channel).provider).username is not None:
+                raise ValueError(
+                    f"{channel}_PROVIDER has a user in its address, and WEBHOOK_TOKEN is set: a request carries only one"
+                )
+        return self
+
     @property
     def lease_s(self) -> float:
         """For how long a claim holds its notification."""
@@ -157,6 +175,11 @@ class Settings(BaseSettings):
     def relay_grace_s(self) -> float:
         """What was published less than this before the watermark is not yet missing."""
         return self.reclaim_after_s / 2
+
+    @property
+    def relay_sweep_s(self) -> float:
+        """From one look for what is owed and not published to the next."""
+        return self.reclaim_after_s / 20
 
     @property
     def publish_within_s(self) -> float:

@@ -43,7 +43,8 @@ def breaker_key(channel: str) -> str:
     return f"tidings:{{0}}:breaker:{channel.lower()}"
 
 
-WORK_STREAMS: tuple[str, ...] = (EVENTS, *(channel_stream(c) for c in Channel))
+CHANNEL_OF: dict[str, Channel] = {channel_stream(channel): channel for channel in Channel}
+WORK_STREAMS: tuple[str, ...] = (EVENTS, *CHANNEL_OF)
 
 
 class Entry(NamedTuple):
@@ -112,7 +113,7 @@ async def read(reader: Redis, stream: str, consumer: str, count: int, block_ms: 
     )
     field = row_field(stream).encode()
     return [
-        Entry(entry_id, _row_id(fields.get(field)), 1, tuple(part for pair in fields.items() for part in pair))
+        Entry(entry_id, row_id_of(fields.get(field)), 1, tuple(part for pair in fields.items() for part in pair))
         for entries in answer.values()
         for entry_id, fields in entries
     ]
@@ -156,7 +157,7 @@ async def reclaim(redis: Redis, stream: str, consumer: str, min_idle_s: float, c
     next_cursor, found, lost, time_us, last_id = await RECLAIM(redis, [stream], args)
     field = row_field(stream).encode()
     entries = [
-        Entry(entry_id, _row_id(dict(zip(fields[::2], fields[1::2], strict=True)).get(field)), deliveries, tuple(fields))
+        Entry(entry_id, row_id_of(dict(zip(fields[::2], fields[1::2], strict=True)).get(field)), deliveries, tuple(fields))
         for entry_id, fields, deliveries in found
     ]
     return Reclaimed(next_cursor, entries, lost, time_us, last_id)
@@ -165,7 +166,7 @@ async def reclaim(redis: Redis, stream: str, consumer: str, min_idle_s: float, c
 async def head(redis: Redis, stream: str) -> Head:
     """The watermark's entry; removes up to 500 entries that the group forgot (neither pending nor unread)."""
     entry_id, published_at, forgotten = await WATERMARK(redis, [stream], [GROUP, SCRIPT_MAX])
-    return Head(entry_id or None, _instant(published_at), forgotten)
+    return Head(entry_id or None, instant_of(published_at), forgotten)
 
 
 def no_group(error: Exception) -> bool:
@@ -173,12 +174,14 @@ def no_group(error: Exception) -> bool:
     return isinstance(error, ResponseError) and ("NOGROUP" in str(error) or "no such key" in str(error))
 
 
-def _row_id(value: bytes | None) -> int | None:
+def row_id_of(value: bytes | None) -> int | None:
+    """A row's id as an entry carries it; None: not readable."""
     digits = value or b""
     return int(digits) if digits.isdigit() and len(digits) <= 18 else None
 
 
-def _instant(value: bytes | None) -> datetime | None:
+def instant_of(value: bytes | None) -> datetime | None:
+    """`published_at` as an entry carries it; None: not readable, or without an offset."""
     try:
         instant = datetime.fromisoformat(_text(value)) if value else None
     except ValueError:

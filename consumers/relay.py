@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from app import streams
 from app.cancelled import unless_cancelled
-from app.domain import Channel, Outgoing
+from app.domain import Outgoing
 from app.resources import Resources
 from app.store.owed import clock, take_owed_events, take_owed_notifications
 from app.streams import Head
@@ -24,7 +24,6 @@ from consumers.pause import sleep_or_stop
 log = structlog.get_logger()
 
 SWEEP_MAX = 500  # rows of each kind that one sweep takes
-SWEEPS_PER_WINDOW = 20
 
 
 class Relay:
@@ -32,7 +31,7 @@ class Relay:
 
     def __init__(self, resources: Resources, database: Database) -> None:
         self._resources, self._database, self._settings = resources, database, resources.settings
-        self._every_s = resources.settings.reclaim_after_s / SWEEPS_PER_WINDOW
+        self._every_s = resources.settings.relay_sweep_s
         self._trouble = Trouble(log, "relay goes on")
         self._rounds = 0
 
@@ -97,13 +96,10 @@ class Relay:
 
     async def _take(self, stream: str, mark: datetime | None) -> list[Outgoing]:
         pool, grace_s = self._resources.pool, self._settings.relay_grace_s
-        channel = CHANNEL_OF.get(stream)
+        channel = streams.CHANNEL_OF.get(stream)
         if channel is None:
             return await take_owed_events(pool, mark, grace_s, SWEEP_MAX)
         return await take_owed_notifications(pool, channel, mark, grace_s, SWEEP_MAX)
-
-
-CHANNEL_OF: dict[str, Channel] = {streams.channel_stream(channel): channel for channel in Channel}
 
 
 def watermark(head: Head, now: datetime) -> datetime | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from app.streams import GROUP, WORK_STREAMS, _instant, _row_id, bucket_key, limit_key, no_group, row_field
+from app.streams import GROUP, WORK_STREAMS, bucket_key, instant_of, limit_key, no_group, row_field, row_id_of
 
 PAGE = 1000
 SCANS_MAX = 100  # steps of SCAN: Redis may be shared, and most of its keys not ours
@@ -65,7 +65,7 @@ async def entries_page(redis: Redis, stream: str, after: EntryId, last: EntryId)
     field = row_field(stream).encode()
     found: Any = await redis.xrange(stream, min=f"({_text(after)}", max=_text(last), count=PAGE)
     return [
-        Seen(entry_id(told), _row_id(fields.get(field)), _instant(fields.get(b"published_at"))) for told, fields in found or ()
+        Seen(entry_id(entry), row_id_of(fields.get(field)), instant_of(fields.get(b"published_at"))) for entry, fields in found
     ]
 
 

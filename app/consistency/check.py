@@ -10,9 +10,11 @@ import asyncpg
 from redis.asyncio import Redis
 
 from app.consistency.carried import groups, kept_for_ever
-from app.consistency.compare import SUSPECTS_MAX, Look, Patience, first_look, sweep_s
+from app.consistency.compare import SUSPECTS_MAX, first_look
 from app.consistency.confirm import confirm, needs_time
 from app.consistency.facts import Facts, History, Suspects
+from app.consistency.look import Look, Patience
+from app.pauses import read_pauses
 from app.settings import Settings
 from app.store import consistency as store
 from app.streams import WORK_STREAMS
@@ -33,8 +35,9 @@ async def check(settings: Settings, redis: Redis, limit_s: float) -> Facts:
     Raises redis.RedisError, asyncpg.PostgresError, OSError or TimeoutError where a server is away or refuses.
     """
     began, patience = time.monotonic(), Patience.of(settings)
-    pause_s = min(sweep_s(settings) + PAUSE_SPARE_S, limit_s / 2)
+    pause_s = min(settings.relay_sweep_s + PAUSE_SPARE_S, limit_s / 2)
     async with _connection(settings) as connection:
+        paused = {*await read_pauses(redis)}
         looks = await _first_looks(connection, redis, patience, began + limit_s - pause_s)
         history = await _history(connection)
         kept = await kept_for_ever(redis, SUSPECTS_MAX)
@@ -42,7 +45,8 @@ async def check(settings: Settings, redis: Redis, limit_s: float) -> Facts:
         if suspicious:
             await asyncio.sleep(pause_s)
         after = await groups(redis)
-        books = [await confirm(connection, redis, look, after[look.stream], patience) for look in looks]
+        paused.update(await read_pauses(redis))  # what was paused until just now has not caught up
+        books = [await confirm(connection, redis, look, after[look.stream], patience, look.channel in paused) for look in looks]
     return Facts(
         now=looks[0].now,
         books=tuple(books),

@@ -6,118 +6,23 @@ Entries are never moved, so a walk by id meets every entry that is there all the
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
-from app.consistency.carried import PAGE, START, EntryId, Group, Pending, Seen, entries_page, pending_page
-from app.domain import Channel
-from app.settings import Settings
+from app.consistency.carried import PAGE, START, Group, Seen, entries_page, pending_page
+from app.consistency.look import Look, Patience
 from app.store import consistency as store
 from app.store.consistency import OwedRow
-from app.streams import channel_stream
 
 if TYPE_CHECKING:
     from app.store.consistency import Connection
 
-CHANNEL_OF: dict[str, Channel] = {channel_stream(channel): channel for channel in Channel}
 ENTRIES_MAX = 200_000  # entries, pending entries and rows of each kind that are compared, per stream
 ROWS_PAGE = 5_000
 SUSPECTS_MAX = 200  # of each kind, that are looked at again
-SWEEPS_PER_WINDOW = 20  # the relay's
-SILENT_DELIVERIES = 2  # an entry that was delivered more often ended in silence
 BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long something may be so before it is a suspect, in seconds; all from the reclaim window."""
-
-    grace_s: float  # no XADD comes later than this after its `published_at`
-    parked_s: float
-    lease_s: float
-    idle_s: float
-    overdue_s: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Patience":
-        window_s, spare_s = settings.reclaim_after_s, max(2.0, settings.margin_s)
-        return cls(
-            grace_s=settings.relay_grace_s,
-            parked_s=sweep_s(settings) + spare_s,
-            lease_s=window_s + settings.margin_s,
-            idle_s=window_s + spare_s,
-            overdue_s=window_s + settings.relay_grace_s,
-        )
-
-
-def sweep_s(settings: Settings) -> float:
-    """From one sweep of the relay to the next."""
-    return settings.reclaim_after_s / SWEEPS_PER_WINDOW
-
-
-@dataclass(slots=True)
-class Look:
-    """The first look at one stream. Suspects by id; what is `cut` was not looked at to its end."""
-
-    stream: str
-    now: datetime  # PostgreSQL's clock, read before Redis
-    group: Group
-    entries: dict[EntryId, int | None] = field(default_factory=dict)
-    delivered_rows: set[int] = field(default_factory=set)
-    unread_rows: set[int] = field(default_factory=set)
-    compared_to: datetime | None = None  # `published_at` of the last entry met, where not all were
-    oldest: Seen | None = None
-    doubled: int = 0
-    final: int = 0
-    parked_entries: int = 0
-    strangers: list[EntryId] = field(default_factory=list)
-    pending: dict[EntryId, Pending] = field(default_factory=dict)
-    published: int = 0
-    parked: int = 0
-    in_flight: int = 0
-    lease_ended: int = 0
-    overdue: int = 0
-    capped: bool = False
-    uncarried: dict[int, OwedRow] = field(default_factory=dict)
-    lease_over: dict[int, OwedRow] = field(default_factory=dict)
-    parked_late: dict[int, OwedRow] = field(default_factory=dict)
-    unread: dict[int, OwedRow] = field(default_factory=dict)
-    cut: bool = False
-
-    @property
-    def channel(self) -> Channel | None:
-        return CHANNEL_OF.get(self.stream)
-
-    @property
-    def forgotten(self) -> list[EntryId]:
-        return [one for one in self.entries if one <= self.group.read_to and one not in self.pending] if not self.cut else []
-
-    @property
-    def emptied(self) -> list[EntryId]:
-        met_to = max(self.entries, default=START) if len(self.entries) >= ENTRIES_MAX or self.cut else self.group.last
-        return [one for one in self.pending if one <= met_to and one not in self.entries]
-
-    def idle(self, patience: Patience) -> list[Pending]:
-        return [p for p in self.pending.values() if p.idle_s > patience.idle_s]
-
-    def silent(self) -> list[Pending]:
-        return [p for p in self.pending.values() if p.deliveries > SILENT_DELIVERIES]
-
-    def watermark(self) -> datetime | None:
-        """The relay's: what was published before this is carried no more; None: it cannot tell, and takes parked work only."""
-        if self.oldest is None:
-            return self.now
-        at = self.oldest.published_at
-        return None if at is None or at > self.now else at
-
-    def relay_takes(self, row: OwedRow, grace_s: float) -> bool:
-        """Published a grace before the watermark, due, under no live lease."""
-        mark = self.watermark()
-        before = mark is not None and row.published_at is not None and row.published_at < mark - timedelta(seconds=grace_s)
-        return before and row.due_in_s <= 0 and (row.lease_in_s is None or row.lease_in_s < 0)
 
 
 async def first_look(
@@ -149,7 +54,8 @@ async def _read_entries(look: Look, connection: "Connection", redis: Redis, unti
             return
         after = page[-1].id
         look.compared_to = page[-1].published_at or look.compared_to
-    if after >= last:
+    look.all_met = after >= last
+    if look.all_met:
         look.compared_to = None
 
 
@@ -210,9 +116,7 @@ def _weigh(look: Look, row: OwedRow, patience: Patience) -> None:
     """Count one row, and suspect it where it does not fit."""
     look.published += 1
     look.in_flight += row.lease_in_s is not None and row.lease_in_s >= 0
-    look.lease_ended += row.lease_in_s is not None and row.lease_in_s < 0
     overdue = row.due_in_s < -patience.overdue_s and (row.lease_in_s is None or row.lease_in_s < 0)
-    look.overdue += overdue
     if row.lease_in_s is not None and row.lease_in_s < -patience.lease_s and row.id not in look.unread_rows:
         look.lease_over[row.id] = row
     elif row.id in look.unread_rows:

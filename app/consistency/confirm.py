@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 
 from app.consistency.carried import EntryId, Group, Pending, look_again
-from app.consistency.compare import SILENT_DELIVERIES, SUSPECTS_MAX, Look, Patience
+from app.consistency.compare import SUSPECTS_MAX
 from app.consistency.facts import Book, Carried, Owed, Suspects
+from app.consistency.look import SILENT_DELIVERIES, Look, Patience
 from app.store import consistency as store
 from app.store.consistency import OwedRow
 
@@ -26,7 +27,9 @@ def difference(group: Group) -> int:
     return 0 if group.lag is None else group.length - group.lag - group.pending
 
 
-async def confirm(connection: "Connection", redis: Redis, look: Look, after: Group, patience: Patience) -> Book:
+async def confirm(
+    connection: "Connection", redis: Redis, look: Look, after: Group, patience: Patience, paused: bool = False
+) -> Book:
     """The book of one stream. `after`: its group as it is now; Redis is read before PostgreSQL, as at the first look."""
     entries = await _entries(redis, look, patience)
     rows = await _rows(connection, look)
@@ -37,7 +40,7 @@ async def confirm(connection: "Connection", redis: Redis, look: Look, after: Gro
     stalled = after.read_to == look.group.read_to and not look.in_flight
     return Book(
         stream=look.stream,
-        owed=Owed(look.published, look.parked, look.in_flight, look.lease_ended, look.overdue, look.capped),
+        owed=Owed(look.published, look.parked, look.in_flight, look.capped),
         carried=_carried(look, after),
         lost=_still(lost, rows, lambda row: _takeable_s(row, look, patience)),
         hidden=_still(hidden, rows, lambda row: _published_s(row, look)),
@@ -49,6 +52,7 @@ async def confirm(connection: "Connection", redis: Redis, look: Look, after: Gro
         emptied=_found(look.emptied, (one for one in entries if not entries[one][0] and entries[one][1] is not None)),
         idle=_idle(look.idle(patience), again, patience),
         silent=_silent(look.silent(), again),
+        paused=paused,
     )
 
 

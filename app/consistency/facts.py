@@ -29,7 +29,7 @@ NONE = Suspects()
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Unfinished rows of one stream. Of the published ones: under a live lease, their lease over, and long overdue.
+    """Unfinished rows of one stream; of the published ones `in_flight` are under a live lease.
 
     `capped`: only so many were counted, oldest first.
     """
@@ -37,8 +37,6 @@ class Owed:
     published: int = 0
     parked: int = 0
     in_flight: int = 0
-    lease_over: int = 0
-    overdue: int = 0
     capped: bool = False
 
     @property
@@ -84,6 +82,7 @@ class Book:
     emptied: Suspects = NONE  # pending, and their entry is gone
     idle: Suspects = NONE  # consumers with entries that are pending and idle for too long
     silent: Suspects = NONE  # entries delivered more than twice without an end; worst_s is that count
+    paused: bool = False  # its provider does not answer: nothing is read or taken over but for a probe now and then
 
 
 @dataclass(frozen=True, slots=True)

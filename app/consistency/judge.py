@@ -2,9 +2,9 @@
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
-from app.consistency.compare import sweep_s
-from app.consistency.facts import Book, Carried, Facts, Suspects, counted
+from app.consistency.facts import NONE, Book, Carried, Facts, Suspects, counted
 from app.consistency.records import SHOWN_IDS, history, keys
 from app.doctor.finding import Finding, Level, fail, ok, warn
 from app.settings import Settings
@@ -28,6 +28,8 @@ def judge(settings: Settings, facts: Facts) -> list[Finding]:
 
 
 def _stream(settings: Settings, book: Book, waited_s: float) -> Iterator[Finding]:
+    if book.paused:
+        book = replace(book, lease_over=NONE, unread=NONE, idle=NONE)
     faults = [*_rows(settings, book, waited_s), *_entries(settings, book)]
     if all(fault.level is Level.OK for fault in faults):
         yield ok(name_of(book.stream), summary(book))
@@ -44,7 +46,8 @@ def summary(book: Book) -> str:
     if carried.length:
         unread = "an unknown number" if carried.lag is None else f"{carried.lag:,}"
         entries += f" ({unread} unread, {carried.pending:,} in hand or waiting for a retry)"
-    return f"{rows}, {entries}{_partly(carried)}"
+    paused = "; paused: the channel's provider does not answer" if book.paused else ""
+    return f"{rows}, {entries}{_partly(carried)}{paused}"
 
 
 def _partly(carried: Carried) -> str:
@@ -53,7 +56,7 @@ def _partly(carried: Carried) -> str:
 
 def _rows(settings: Settings, book: Book, waited_s: float) -> Iterator[Finding]:
     """Rows that are not where they should be."""
-    what, run, within_s = name_of(book.stream), _consumers(book.stream), sweep_s(settings)
+    what, run, within_s = name_of(book.stream), _consumers(book.stream), settings.relay_sweep_s
     had_time = waited_s > within_s  # the relay, between the two looks
     if book.lost:
         says, late_s = f"{_things(book, book.lost)} owed and on no stream{_such_as(book.lost)}", book.lost.worst_s
@@ -85,7 +88,7 @@ def _entries(settings: Settings, book: Book) -> Iterator[Finding]:
         yield warn(what, says, f"tidings redis XRANGE {stream} {book.strangers.ids[0]} + COUNT 10")
     if book.forgotten:
         says = f"{book.forgotten.count('entry is', 'entries are')} neither pending nor unread (XGROUP DELCONSUMER?)"
-        then = f"; the relay removes such within {_s(sweep_s(settings))} and publishes again; if this stays, no relay runs"
+        then = f"; the relay removes such within {_s(settings.relay_sweep_s)} and publishes again; if this stays, no relay runs"
         yield warn(what, f"{says}{_such_as(book.forgotten)}{then}", "tidings consumers")
     if book.emptied:
         says = f"{book.emptied.count('pending entry has', 'pending entries have')} lost the content{_such_as(book.emptied)}"

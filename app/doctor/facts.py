@@ -1,9 +1,11 @@
 """What doctor knows about the world at one moment. Records only: gathered by gather.py, judged by the files beside it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from app.domain import Channel
+from app.pauses import Pause
 from app.stream_stats import StreamStats
 
 
@@ -74,12 +76,13 @@ class StreamFacts:
     """`types` by key as Redis' TYPE says it: stream, none, or what should not be there.
 
     `stats` None: cannot be read beside a key of the wrong type. `pending_idle_s`: the longest idle time among the oldest
-    pending entries of a stream.
+    pending entries of a stream. `pauses`: channels whose provider does not answer, as app/pauses.py tells them.
     """
 
     types: Mapping[str, str]
     stats: list[StreamStats] | None
     pending_idle_s: Mapping[str, float]
+    pauses: Mapping[Channel, Sequence[Pause]] = field(default_factory=dict)
 
 
 class PortState(StrEnum):

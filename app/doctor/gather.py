@@ -14,6 +14,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from app import schema
 from app.doctor.facts import Away, Cause, Clock, Facts, PostgresFacts, RedisFacts, StreamFacts
 from app.doctor.ports import ports
+from app.pauses import read_pauses
 from app.resources import open_redis
 from app.settings import Settings
 from app.stream_stats import STREAMS, stream_stats
@@ -120,7 +121,8 @@ async def _ask_streams(redis: Redis) -> StreamFacts:
             pipe.type(stream)
         types = dict(zip(STREAMS, [kind.decode() for kind in await pipe.execute()], strict=True))
     clean = set(types.values()) <= {"stream", "none"}
-    return StreamFacts(types, await stream_stats(redis) if clean else None, await _pending_idle_s(redis) if clean else {})
+    stats, idle_s = (await stream_stats(redis), await _pending_idle_s(redis)) if clean else (None, {})
+    return StreamFacts(types, stats, idle_s, await read_pauses(redis))
 
 
 async def _pending_idle_s(redis: Redis) -> dict[str, float]:

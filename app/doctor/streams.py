@@ -1,13 +1,14 @@
 """Judges the streams: are they made, read, and emptied in time? Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.doctor.facts import Away, StreamFacts
 from app.doctor.finding import Finding, fail, not_judged, ok, warn
+from app.pauses import Pause
 from app.settings import Settings
 from app.stream_stats import StreamStats
-from app.streams import DEAD, GROUP, WORK_STREAMS
+from app.streams import DEAD, GROUP, WORK_STREAMS, channel_stream
 
 FULL = 100_000  # entries
 
@@ -33,6 +34,7 @@ def streams(facts: StreamFacts | Away, may: Limits) -> Iterator[Finding]:
         yield from (not_judged(stream, "Redis") for stream in (*WORK_STREAMS, DEAD))
         return
     stats = {s.stream: s for s in facts.stats or ()}
+    paused = {channel_stream(channel): pauses for channel, pauses in facts.pauses.items()}
     for stream in (*WORK_STREAMS, DEAD):
         kind = facts.types[stream]
         if kind not in ("stream", "none"):
@@ -41,6 +43,8 @@ def streams(facts: StreamFacts | Away, may: Limits) -> Iterator[Finding]:
             yield warn(stream, "cannot be judged beside a key of the wrong type")
         elif stream == DEAD:
             yield _dead(stats[stream].length)
+        elif stream in paused:
+            yield _paused(stats[stream], paused[stream])
         else:
             yield from _work(stats[stream], kind == "stream", facts.pending_idle_s.get(stream, 0.0), may)
 
@@ -53,6 +57,15 @@ def _work(stats: StreamStats, made: bool, pending_idle_s: float, may: Limits) ->
         waiting = "empty" if not stats.length else f"{stats.length:,} entries, {stats.pending:,} of them in hand"
         yield ok(stats.stream, f"{waiting}; consumers: {sum(_alive(stats, may))}")
     yield from faults
+
+
+def _paused(stats: StreamStats, pauses: Sequence[Pause]) -> Finding:
+    """The one line about a stream that is left alone on purpose: nobody reads it but to probe."""
+    longest, told, known = pauses[0], len(pauses), len(stats.consumers)
+    some = f" by {told} of {known} consumers" if told < known else ""
+    says = f"paused{some} for {longest.since_s:.0f} s: {' '.join(longest.reason.split())}; {stats.length:,} waiting"
+    probe_s = max(longest.probe_every_s, longest.probe_in_s)
+    return warn(stats.stream, f"{says}; a probe every {probe_s:.1f} s finds out when its provider answers")
 
 
 def _read(stats: StreamStats, made: bool, may: Limits) -> Iterator[Finding]:

@@ -3,6 +3,8 @@
 import asyncio
 import resource
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -15,33 +17,59 @@ from tests.faults.system import RECLAIM_AFTER_S, Part, System
 from tests.proxy import Proxy
 
 A_WHILE_S = 0.75 * RECLAIM_AFTER_S
+SLOW_S = 0.4
+CARRIED = 10  # entries
 
 # ---- Redis: data lost, by hand or by a crash
 
 
+@asynccontextmanager
+async def much_to_lose(system: System) -> AsyncIterator[None]:
+    """Inside, the streams carry work in mid-send (the provider is slow) and work that nobody has read (consumers stand still)."""
+    await system.provider.behave(Mode(latency_s=SLOW_S))
+    await system.until(lambda: carried(system, *(streams.channel_stream(channel) for channel in Channel)))
+    for part in system.consumers:
+        part.send(signal.SIGSTOP)
+    await system.until(lambda: carried(system, streams.EVENTS))
+    yield
+    for part in system.consumers:
+        part.send(signal.SIGCONT)
+    await system.provider.behave(Mode())
+
+
+async def carried(system: System, *of: str) -> bool:
+    """Does each stream hold at least so many entries?"""
+    async with system.redis() as redis:
+        return all([await redis.xlen(stream) >= CARRIED for stream in of])
+
+
 async def flushall(system: System) -> None:
-    await system.command("FLUSHALL")
-    system.lost_data()
+    async with much_to_lose(system):
+        await system.command("FLUSHALL")
+        system.lost_data()
 
 
 async def delete_streams(system: System) -> None:
-    await system.command("DEL", streams.EVENTS)
-    await system.command("DEL", streams.channel_stream(Channel.EMAIL))
+    async with much_to_lose(system):
+        await system.command("DEL", streams.EVENTS)
+        await system.command("DEL", streams.channel_stream(Channel.EMAIL))
 
 
 async def destroy_groups(system: System) -> None:
-    for stream in streams.WORK_STREAMS:
-        await system.command("XGROUP", "DESTROY", stream, streams.GROUP)
+    async with much_to_lose(system):
+        for stream in streams.WORK_STREAMS:
+            await system.command("XGROUP", "DESTROY", stream, streams.GROUP)
 
 
 async def trim_streams(system: System) -> None:
-    for stream in streams.WORK_STREAMS:
-        await system.command("XTRIM", stream, "MAXLEN", 0)
+    async with much_to_lose(system):
+        for stream in streams.WORK_STREAMS:
+            await system.command("XTRIM", stream, "MAXLEN", 0)
 
 
 async def delete_consumers(system: System) -> None:
     """XGROUP DELCONSUMER forgets what the consumer had pending."""
-    async with system.redis() as redis:
+    async with much_to_lose(system), system.redis() as redis:
         for stream in streams.WORK_STREAMS:
             for consumer in await redis.xinfo_consumers(stream, streams.GROUP):
                 await redis.xgroup_delconsumer(stream, streams.GROUP, consumer["name"])
@@ -49,8 +77,9 @@ async def delete_consumers(system: System) -> None:
 
 async def redis_killed(system: System) -> None:
     """kill -9; back with what its persistence kept: with fsync each second that may be without the last one."""
-    system.valkey.kill()
-    system.lost_data()
+    async with much_to_lose(system):
+        system.valkey.kill()
+        system.lost_data()
     await system.for_a_while(A_WHILE_S)
     system.valkey.start()
 
@@ -63,9 +92,10 @@ async def redis_fails_over(system: System) -> None:
     await _tell(replica, "REPLICAOF", "NO", "ONE")
     system.lost_data()
     await system.flowing(10)
-    system.valkey.kill()
-    system.redis_net.lead_to(replica.port)
-    system.valkey = replica
+    async with much_to_lose(system):
+        system.valkey.kill()
+        system.redis_net.lead_to(replica.port)
+        system.valkey = replica
 
 
 async def redis_out_of_memory(system: System) -> None:

@@ -97,16 +97,19 @@ def measured(request: pytest.FixtureRequest) -> Callable[[Report], None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How long each recovery took."""
-    rows = [
-        (report.nodeid.partition("::")[2].removeprefix("test_"), *figures)
+    """How long each recovery took, and what other tests measured."""
+    told = [
+        (name, report.nodeid.partition("::")[2].removeprefix("test_"), value)
         for outcome in ("passed", "failed")
         for report in terminalreporter.stats.get(outcome, [])
-        for name, figures in getattr(report, "user_properties", ())
-        if name == "fault" and report.when == "call"
+        for name, value in getattr(report, "user_properties", ())
+        if report.when == "call"
     ]
+    rows = sorted((test, *figures) for name, test, figures in told if name == "fault")
     if rows:
         terminalreporter.section("recovery, in s after the fault was healed")
         terminalreporter.write_line(f"{'':72} fault  first new  last owed  doubled  notifications")
-        for name, lasted, new, owed, doubled, by_status in sorted(rows):
-            terminalreporter.write_line(f"{name[:72]:72} {lasted:5.1f} {new:10.2f} {owed:10.2f} {doubled:8}  {by_status}")
+    for test, lasted, new, owed, doubled, by_status in rows:
+        terminalreporter.write_line(f"{test[:72]:72} {lasted:5.1f} {new:10.2f} {owed:10.2f} {doubled:8}  {by_status}")
+    for text in [value for name, _, value in told if name == "said"]:
+        terminalreporter.write_line(text)

@@ -49,7 +49,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`grants`: it was not refused by the limit per user. `routed_at`: its last change."""
+    """`rate_limited`: refused by the limit per user. `routed_at`: its last change."""
 
     event_id: str
     user_id: str

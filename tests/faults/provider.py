@@ -89,10 +89,6 @@ class ProviderClient:
     url: str
     session: aiohttp.ClientSession
 
-    @property
-    def send_url(self) -> str:
-        return f"{self.url}/send"
-
     async def behave(self, mode: Mode) -> None:
         async with self.session.put(f"{self.url}/mode", json=asdict(mode)) as answer:
             assert answer.status == 200

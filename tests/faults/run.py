@@ -115,4 +115,4 @@ def recovery(facts: Facts, accepted: dict[str, float], healed: float) -> tuple[f
     old = [
         n.attempts[-1].ended_at.timestamp() for n in facts.notifications if n.attempts and accepted.get(n.event_id, 0) <= healed
     ]
-    return min(new, default=float("inf")) - healed, max(0.0, max(old, default=healed) - healed)
+    return max(0.0, min(new, default=float("inf")) - healed), max(0.0, max(old, default=healed) - healed)

@@ -1,7 +1,6 @@
 """The two servers as a fault test needs them: killed for real, started again on the same port with the same data."""
 
 import os
-import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ NO_PERSISTENCE = ("--appendonly", "no")
 
 @dataclass(slots=True)
 class Valkey:
-    """Valkey on a port of its own. `preload`: a library for the server alone (a false clock)."""
+    """Valkey on a port of its own. `wrapper`: sh that runs first, for the server alone (a false clock)."""
 
     folder: Path
     options: Sequence[str] = ()
@@ -86,9 +85,3 @@ class Postgres:
         self.server.process.send_signal(number)
         self.server.process.wait(20)
         self.server = None
-
-
-def copy_of(valkey: Valkey, folder: Path) -> Path:
-    """The data of a server that has stopped, in another folder."""
-    shutil.copytree(valkey.folder, folder)
-    return folder

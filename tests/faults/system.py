@@ -40,7 +40,7 @@ QUICK = {
 
 @dataclass(slots=True)
 class Part:
-    """A process of ours that can be killed and started again. `logs`: it adds to NAME.log."""
+    """A process of ours that can be killed and started again; it adds to NAME.log."""
 
     name: str
     command: list[str]

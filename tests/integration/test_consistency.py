@@ -14,8 +14,10 @@ from app.accept import Acceptor
 from app.consistency import Facts, check, compare, judge
 from app.consistency.carried import groups
 from app.consistency.confirm import confirm
+from app.consistency.look import Patience
 from app.doctor.finding import Finding, Level
 from app.domain import Channel, Outgoing
+from app.pauses import Pause, tell_pause
 from app.resources import Resources
 from app.settings import Settings
 from app.store import consistency as store
@@ -144,7 +146,7 @@ MEANWHILE = {
 async def test_a_row_that_moved_between_the_two_looks_is_no_trouble(moved: str, resources: Resources) -> None:
     ids, _ = await carried_mails(resources, 1, LONG_AGO)
     await resources.redis.delete(MAIL)
-    patience, redis = compare.Patience.of(resources.settings), resources.redis
+    patience, redis = Patience.of(resources.settings), resources.redis
     async with resources.pool.acquire() as pooled:
         connection: Any = pooled
         now, at = await store.clock(connection), await groups(redis)
@@ -231,6 +233,15 @@ async def test_parked_and_due_and_nobody_publishes(resources: Resources) -> None
 async def test_unread_for_long_and_nobody_reads_on(resources: Resources) -> None:
     await carried_mails(resources, 2, LONG_AGO)
     assert "2 notifications are due for up to 60" in await trouble(resources)
+
+
+async def test_while_its_channel_is_paused_what_waits_is_no_trouble(resources: Resources) -> None:
+    _, [entry, _] = await carried_mails(resources, 2, LONG_AGO)
+    await read_mails(resources, 1)
+    await resources.redis.xclaim(MAIL, GROUP, "gone", 0, [entry], idle=90_000, justid=True)
+    assert len(await troubles(resources)) == 2
+    await tell_pause(resources.redis, Channel.EMAIL, Pause("somebody", "answered 401", 1, 1, 4))
+    assert await troubles(resources) == []
 
 
 async def test_a_notification_that_was_deleted(settings: Settings, resources: Resources) -> None:

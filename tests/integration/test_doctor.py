@@ -28,6 +28,7 @@ from app.doctor.streams import Limits
 from app.domain import Channel
 from app.listen import listen
 from app.local.server import find_binary
+from app.pauses import Pause, tell_pause
 from app.process import free_port
 from app.resources import Resources, open_engine, open_redis
 from app.settings import Settings
@@ -259,6 +260,17 @@ async def test_8_an_entry_pending_longer_than_it_may(settings: Settings, redis: 
     await streams.put_back(redis, MAIL, "somebody", [(entry.id, 2 * settings.reclaim_after_s + 1, 0)])
     finding = await only_fault(settings)
     assert finding.says.startswith("a pending entry is untouched for 121 s")
+
+
+@pytest.mark.usefixtures("read_streams")
+async def test_8_a_channel_that_is_paused_is_no_fault(settings: Settings, redis: Redis) -> None:
+    await redis.xadd(MAIL, {"notification": 1})
+    [entry] = await streams.read(redis, MAIL, "somebody", 1, None)
+    await streams.put_back(redis, MAIL, "somebody", [(entry.id, 2 * settings.reclaim_after_s + 1, 0)])
+    await tell_pause(redis, Channel.EMAIL, Pause("somebody", "answered 401", 1, 1, 4))
+    found = {f.what: f for f in await examine(settings)}
+    assert found[MAIL].level is Level.WARN
+    assert found[MAIL].says.startswith("paused for 1 s: answered 401; 1 waiting; a probe every 4.0 s")
 
 
 def test_9_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from app.consistency import Book, Facts, judge
 from app.consistency.carried import Group, Pending, Seen, entry_id
-from app.consistency.compare import SWEEPS_PER_WINDOW, Look, Patience, sweep_s
 from app.consistency.confirm import difference
 from app.consistency.facts import Carried, History, Owed, Suspects
+from app.consistency.look import Look, Patience
 from app.doctor.finding import Level
 from app.settings import load_settings
 from app.store.consistency import OwedRow, Unsent
@@ -108,6 +108,16 @@ def test_a_stream_that_does_not_add_up(name: str) -> None:
     assert re.fullmatch(line, says), says
 
 
+def test_a_paused_channel_is_not_read_on_and_that_is_right() -> None:
+    """Its entries wait, on purpose; what the relay does not do is a fault all the same."""
+    waits: dict[str, Any] = {kind: suspects(7, worst_s=999) for kind in ("idle", "unread", "lease_over")}
+    assert len(faults(facts(Book(MAIL, **waits)))) == 3
+    first, *_ = judge(SETTINGS, facts(Book(MAIL, **waits, paused=True)))
+    assert first.line().endswith("0 entries carried; paused: the channel's provider does not answer")
+    assert faults(facts(Book(MAIL, **waits, paused=True))) == []
+    assert len(faults(facts(Book(MAIL, lost=suspects(7), paused=True)))) == 1
+
+
 HISTORIES = {
     "unsent": (
         replace(NOTHING_WRONG, unsent=[Unsent(4, "SMS")]),
@@ -156,11 +166,6 @@ def test_harmless_things_are_told_beside_it() -> None:
     assert adds_up.says.endswith("only the oldest 5 were compared")
     assert "final (2) or parked (1): harmless" in leftover.says
     assert doubled.level is Level.OK
-
-
-def test_a_sweep_is_the_relays_own() -> None:
-    assert SWEEPS_PER_WINDOW == relay.SWEEPS_PER_WINDOW
-    assert sweep_s(SETTINGS) == 3
 
 
 def ago(seconds: float) -> datetime:

@@ -14,8 +14,10 @@ from app.doctor.finding import Finding, Level, fail, ok
 from app.doctor.gather import for_shell
 from app.doctor.ports import is_api, is_dashboard
 from app.doctor.tables import tables
+from app.domain import Channel
 from app.settings import SettingsError, load_settings
 from app.stream_stats import STREAMS, ConsumerStats, StreamStats
+from tests.unit.ready_made import pause
 
 SETTINGS = load_settings(_env_file=None)
 EXACT = Clock(0, 0)
@@ -237,6 +239,17 @@ WELL = {
 @pytest.mark.parametrize("name", WELL)
 def test_streams_that_are_well(name: str) -> None:
     assert not faults(judged_streams.streams(WELL[name], judged_streams.limits(SETTINGS)))
+
+
+def test_a_paused_channel_is_one_line_that_says_why_and_since_when() -> None:
+    """Nobody asks for its entries, on purpose: that is not told as a fault as well."""
+    mail = stream(length=9, lag=7, pending=2, oldest_unread_s=900, consumers=(*SILENT, *SILENT))
+    facts = replace(streams(mail, pending_idle_s=500), pauses={Channel.EMAIL: [pause("answered 401:\nno such token")]})
+    [line] = faults(judged_streams.streams(facts, judged_streams.limits(SETTINGS)))
+    assert line == (
+        f"warn  {MAIL}  — paused by 1 of 2 consumers for 200 s: answered 401: no such token; 9 waiting; "
+        "a probe every 4.0 s finds out when its provider answers"
+    )
 
 
 def test_a_stream_that_was_never_published_to_needs_a_consumer_only() -> None:

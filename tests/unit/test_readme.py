@@ -1,4 +1,4 @@
-"""The README says what is true: every setting with its default, every word of the tree that it names."""
+"""The README and docs/guarantees.md say what is true: settings with their defaults, the tree, and tests that exist."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
 SETTINGS = README.split("## Settings")[1].split("\n## ")[0]
 ROWS = {name: row for row in SETTINGS.splitlines() if row.startswith("| `") for name in re.findall(r"`([A-Z][A-Z_]+)`", row)}
 
@@ -30,13 +31,14 @@ def test_the_tree_names_what_exists() -> None:
     assert named <= known, named - known
 
 
-def test_every_test_that_the_readme_names_exists() -> None:
+@pytest.mark.parametrize("page", [README, GUARANTEES], ids=["README", "guarantees"])
+def test_every_test_that_a_page_names_exists(page: str) -> None:
     known = {
         f"{path.name}::{test}"
         for path in (ROOT / "tests").rglob("test_*.py")
         for test in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(), re.M)
     }
-    named = set(re.findall(r"`(test_\w+\.py::\w+)`", README))
+    named = set(re.findall(r"`(test_\w+\.py::\w+)`", page))
     assert len(named) > 20
     assert named <= known, named - known
 

@@ -4,9 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.domain import Channel
-from app.streams import EVENTS, WORK_STREAMS, Head
-from consumers.relay import CHANNEL_OF, watermark
+from app.streams import Head
+from consumers.relay import watermark
 
 NOW = datetime(2026, 3, 31, 12, 0, tzinfo=UTC)
 EARLIER, LATER = NOW - timedelta(minutes=5), NOW + timedelta(microseconds=1)
@@ -27,8 +26,3 @@ ID = b"1774958400000-0"
 )
 def test_the_watermark(head: Head, mark: datetime | None) -> None:
     assert watermark(head, NOW) == mark
-
-
-def test_every_stream_of_work_is_the_events_or_one_channels() -> None:
-    assert list(CHANNEL_OF.values()) == list(Channel)
-    assert set(WORK_STREAMS) == {EVENTS, *CHANNEL_OF}

@@ -105,13 +105,14 @@ PAUSED = Move(Status.PENDING, wait_s=2, refund=True)
     [
         (UNAVAILABLE, AT_LEAST, 1, PAUSED),
         (UNAVAILABLE, AT_MOST, LAST, PAUSED),  # the last try is given back, too
-        (UNKNOWN, AT_LEAST, LAST, PAUSED),
+        (UNKNOWN, AT_LEAST, 1, wait(5)),  # perhaps it was sent
+        (UNKNOWN, AT_LEAST, LAST, NO_TRIES),
         (UNKNOWN, AT_MOST, 1, NOBODY_KNOWS),
         (SENT, AT_MOST, 1, IS_SENT),
         (REJECTED, AT_LEAST, 1, IS_REJECTED),
     ],
 )
-def test_while_the_channel_is_paused_a_failure_costs_no_try(
+def test_while_the_channel_is_paused_a_refusal_costs_no_try(
     outcome: Outcome, crash_policy: CrashPolicy, tries: int, move: Move
 ) -> None:
     assert next_move(Result(outcome), tries, policy(crash_policy), 1.0, R, paused_s=2) == move

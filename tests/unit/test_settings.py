@@ -19,6 +19,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no waits": ({"email_waits_s": ()}, "setting EMAIL_WAITS_S: "),
     "words as waits": ({"push_waits_s": "soon,later"}, "setting PUSH_WAITS_S: "),
     "a negative wait": ({"sms_waits_s": "0,-1"}, "setting SMS_WAITS_S: "),
+    "a provider without a host": ({"sms_provider": "https:///send"}, "setting SMS_PROVIDER: must be simulated, or the http:"),
+    "a provider at no port": ({"sms_provider": "http://localhost:99999"}, "setting SMS_PROVIDER: must be simulated, or the http"),
+    "two kinds of credentials": (
+        {"sms_provider": "https://user:secret@example.org/", "webhook_token": "secret"},
+        "settings: SMS_PROVIDER has a user in its address, and WEBHOOK_TOKEN is set",
+    ),
     "no slots": ({"email_concurrency": 0}, "setting EMAIL_CONCURRENCY: "),
     "a window too short": ({"reclaim_after_s": 0.5}, "setting RECLAIM_AFTER_S: "),
     "Redis slower than the window allows": (
