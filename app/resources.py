@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 # Plans prepared on an empty table ran 8 to 18 times slower once it was full.
-SESSION = {"plan_cache_mode": "force_custom_plan", "timezone": "UTC"}
+SESSION = {
+    "plan_cache_mode": "force_custom_plan",
+    "timezone": "UTC",
+    # A statement given up at its time limit ends on the server, too: its backend, or its effect, would come to light much later.
+    "client_connection_check_interval": "1s",
+    # A host that lost its power says no goodbye: its locks (an idempotency key) would block others for hours.
+    "idle_in_transaction_session_timeout": "10s",
+}
 READ_BLOCK_MAX_S = 0.5  # no blocking read waits longer, so its socket time limit can tell a lost reply from an idle stream
 READ_ANSWER_MAX_S = 2.0
 CONNECT_WITHIN_S = 3

@@ -36,7 +36,8 @@ def next_move(
 ) -> Move:
     """`tries` counts this one; `jitter` is a factor around 1. Waits of the reclaim window or more are parked.
 
-    `paused_s`: the channel is paused, so a failure is the provider's: it costs no try, and the next may come after so long.
+    `paused_s`: the channel is paused, so a refusal is the provider's: it costs no try, and the next may come after so long. What
+    may have been sent costs one even so, or a provider that takes a message and then breaks would take it again for ever.
     """
     if result.outcome is Outcome.SENT:
         return Move(Status.SENT)
@@ -44,7 +45,7 @@ def next_move(
         return Move(Status.FAILED, Reason.REJECTED)
     if result.outcome is Outcome.UNKNOWN and policy.crash_policy is CrashPolicy.AT_MOST_ONCE:
         return Move(Status.UNKNOWN, Reason.NO_ANSWER)
-    if paused_s is not None:
+    if paused_s is not None and result.outcome is Outcome.UNAVAILABLE:
         return Move(Status.PENDING, wait_s=paused_s, refund=True)
     if tries >= policy.max_tries:
         return Move(Status.FAILED, Reason.OUT_OF_TRIES)

@@ -10,11 +10,12 @@ import select
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import structlog
+from redis.exceptions import RedisError
 
 from app.resources import Resources, read_within_s
 from consumers.consumer import Consumer
@@ -96,7 +97,8 @@ class Watch:
             return
         consumer.reading_since_s = None
         log.error("a read hangs: connecting anew", stream=consumer.stream, after_s=round(self._read_within_s, 1))
-        await self._resources.reader.connection_pool.disconnect()
+        with suppress(RedisError, OSError):  # it is closed even so
+            await self._resources.reader.connection_pool.disconnect()
 
     async def _servers_are_there(self) -> bool:
         """Who waits for a server does not hang. Redis must take writes, and no statement has failed lately."""

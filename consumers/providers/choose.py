@@ -22,4 +22,5 @@ async def _open(settings: Settings, channel: Channel, opened: AsyncExitStack) ->
         return Simulated(policy.simulated_latency_ms, policy.simulated_failure_rate, settings.simulated_seed)
     from consumers.providers.webhook import open_webhook  # its HTTP client costs 12 MB
 
-    return await opened.enter_async_context(open_webhook(policy.provider, settings.webhook_token, policy.concurrency))
+    webhook = open_webhook(policy.provider, settings.webhook_token, policy.concurrency, settings.provider_limit_s / 2)
+    return await opened.enter_async_context(webhook)

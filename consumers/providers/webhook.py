@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.connector import Connection
 
 from consumers.providers import BadCredentials, Message, Receipt, Rejected, Unavailable
 
@@ -26,6 +28,15 @@ KEEP_IDLE_S = 2.0
 
 class NobodyKnows(Exception):
     """The answer says neither that the message was taken nor that it was not."""
+
+
+class CleanConnector(aiohttp.TCPConnector):
+    """Uses no connection again on which its server said something unasked: aiohttp takes that for the next message's answer."""
+
+    async def _get(self, key: Any, traces: Any) -> Connection | None:
+        while (kept := await super()._get(key, traces)) and kept.protocol and kept.protocol.should_close:
+            kept.close()
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +56,19 @@ class Webhook:
                 return judge(answer.status, await text_of(answer), answer.headers.get("Retry-After"))
         except aiohttp.ClientConnectorError as error:  # before the first byte left
             raise Unavailable(f"cannot be reached: {error.strerror or type(error).__name__}") from None
+        except aiohttp.ConnectionTimeoutError:  # so was this: the time limit of connecting, TLS included
+            raise Unavailable("cannot be reached: no connection in time") from None
 
 
 @asynccontextmanager
-async def open_webhook(url: str, token: str, at_once: int) -> AsyncIterator[Webhook]:
-    """The provider with its connections, at most `at_once`."""
+async def open_webhook(url: str, token: str, at_once: int, connect_within_s: float) -> AsyncIterator[Webhook]:
+    """The provider with its connections, at most `at_once`. Connecting gets less time than a call: then nothing was sent."""
     headers = {"Content-Type": "application/json", "User-Agent": "tidings"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    connector = aiohttp.TCPConnector(limit=at_once, keepalive_timeout=KEEP_IDLE_S)
-    no_limit = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=no_limit, trust_env=False) as session:
+    connector = CleanConnector(limit=at_once, keepalive_timeout=KEEP_IDLE_S)
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=connect_within_s)
+    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=limits, trust_env=False) as session:
         yield Webhook(session, url)
 
 

@@ -227,7 +227,7 @@ async def none_pending(resources: Resources) -> bool:
     return not (await statuses(resources)).keys() & {"PENDING", "PROCESSING"}
 
 
-async def test_where_a_repeat_is_allowed_it_is_marked_and_costs_no_try(
+async def test_where_a_repeat_is_allowed_it_is_marked(
     resources: Resources, make_settings: MakeSettings, wait_until: Wait
 ) -> None:
     provider, quick = Switch(ConnectionResetError("reset")), make_settings(email_waits_s=(0, 0.1, 0.1))

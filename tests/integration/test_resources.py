@@ -1,12 +1,14 @@
 """Connections whose other end is silent are given up, all of them at once, and new ones work."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
-from app.resources import open_engine, open_resources
+from app.resources import SESSION, open_engine, open_resources
 from app.settings import Settings
 from tests.proxy import Proxy
 
@@ -54,4 +56,43 @@ async def test_so_is_one_of_the_readers(make_settings: Callable[..., Settings], 
         net.heal()
         async with asyncio.timeout(10 * LIMIT_S), engine.connect() as connection:
             assert (await connection.execute(text("select 1"))).scalar() == 1
+    await net.stop()
+
+
+async def test_a_statement_that_is_given_up_ends_on_the_server_too(
+    make_settings: Callable[..., Settings], database_url: str, impatient: None, wait_until: Callable[..., Awaitable[Any]]
+) -> None:
+    """Each would keep a backend for as long as the lock lasts, beyond the size of the pool, and take effect afterwards."""
+    async with open_resources(make_settings(database_url=database_url), "test") as resources:
+        other, locker = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+        async with locker.transaction():
+            await locker.execute("lock table preference")
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    await resources.pool.execute("delete from preference")
+            await wait_until(lambda: backends(other, 0), within_s=5)
+        await other.close()
+        await locker.close()
+
+
+async def backends(connection: "asyncpg.Connection[asyncpg.Record]", number: int) -> bool:
+    count = "select count(*) from pg_stat_activity where application_name = 'tidings test' and datname = current_database()"
+    return bool(await connection.fetchval(count) == number)
+
+
+async def test_a_lock_of_a_host_that_lost_its_power_is_given_up(
+    make_settings: Callable[..., Settings], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SESSION, "idle_in_transaction_session_timeout", "300ms")
+    net, url = await proxied(database_url)
+    async with open_resources(make_settings(database_url=url), "test") as resources:
+        other = await asyncpg.connect(database_url)
+        async with resources.pool.acquire() as connection:
+            await connection.execute("begin")
+            await connection.execute("insert into preference (user_id) values ('ann')")
+            net.half_open()
+            await other.execute("insert into preference (user_id) values ('ann')", timeout=5)
+            net.heal()
+            connection.terminate()
+        await other.close()
     await net.stop()

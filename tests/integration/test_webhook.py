@@ -1,8 +1,9 @@
 """The webhook provider against a real HTTP server: what it posts, and what each answer, silence or break means."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ async def server(answer: bytes | None) -> AsyncIterator[tuple[str, list[bytes]]]
 
 
 async def sent_to(url: str, limit_s: float = 5) -> Result:
-    async with open_webhook(url, "secret", 10) as provider:
+    async with open_webhook(url, "secret", 10, limit_s / 2) as provider:
         return await call_provider(provider, MESSAGE, limit_s)
 
 
@@ -95,6 +96,47 @@ async def test_silence_is_unknown_and_no_server_is_unavailable() -> None:
     result = await sent_to(f"http://127.0.0.1:{free_port(0)}/")
     assert result.outcome is Outcome.UNAVAILABLE
     assert str(result.error).startswith("cannot be reached")
+
+
+async def test_a_host_that_lets_nobody_connect_is_unavailable() -> None:
+    """As one without power, or behind a firewall: the connection is never refused, and nothing was sent."""
+    with socket.socket() as full, ExitStack() as before:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = before.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        result = await sent_to(f"http://127.0.0.1:{full.getsockname()[1]}/", limit_s=0.4)
+    assert result == Result(Outcome.UNAVAILABLE, "cannot be reached: no connection in time")
+
+
+async def test_what_a_server_says_unasked_answers_no_message(wait_until: Wait) -> None:
+    """A 408 on an idle connection: taken for the next one's answer, a message that was taken would be sent again."""
+    got, kept = 0, list[asyncio.StreamWriter]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        kept.append(writer)
+        with suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                got += 1
+                writer.write(TAKEN)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+        async with open_webhook(url, "", 10, 1) as provider:
+            assert (await call_provider(provider, MESSAGE, 5)).outcome is Outcome.SENT
+            assert (await call_provider(provider, MESSAGE, 5)).outcome is Outcome.SENT
+            assert len(kept) == 1, "the connection is used again"
+            connections: Any = vars(provider.session.connector)["_conns"]
+            [[(idle, _)]] = connections.values()
+            kept[0].write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+            await wait_until(lambda: idle.should_close)
+            assert (await call_provider(provider, MESSAGE, 5)).outcome is Outcome.SENT
+    assert (got, len(kept)) == (3, 2)
 
 
 async def test_the_setting_chooses_it_per_channel() -> None:
