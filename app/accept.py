@@ -7,7 +7,7 @@ is away the relay publishes later. Where PostgreSQL is away nothing was accepted
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,16 +64,25 @@ class Acceptor:
 
     async def accept(self, event: Event) -> Accepted:
         """Committed in PostgreSQL on return, and on the stream where Redis answers in time. Raises NotAccepted."""
-        new = prepare(event)
-        if self._waiting_chars + len(new.payload_json) > WAITING_MAX_CHARS or self._requests.waiting >= WAITING_MAX:
+        return (await self.accept_all((event,)))[0]
+
+    async def accept_all(self, events: Sequence[Event]) -> list[Accepted]:
+        """The same for many, an answer each. Raises NotAccepted where one is not known to be stored; others may be."""
+        news = [prepare(event) for event in events]
+        chars = sum(len(new.payload_json) for new in news)
+        if self._waiting_chars + chars > WAITING_MAX_CHARS or self._requests.waiting + len(news) > WAITING_MAX:
             raise NotAccepted("too much is waiting for PostgreSQL")
-        request = _Request(new, asyncio.get_running_loop().create_future())
-        self._waiting_chars += len(new.payload_json)
+        loop = asyncio.get_running_loop()
+        requests = [_Request(new, loop.create_future()) for new in news]
+        self._waiting_chars += chars
         try:
-            self._requests.add(request)
-            return await request.answer
+            for request in requests:
+                self._requests.add(request)
+            if len(requests) == 1:  # the hot route: gather would cost it a twentieth
+                return [await requests[0].answer]
+            return await asyncio.gather(*(request.answer for request in requests))
         finally:
-            self._waiting_chars -= len(new.payload_json)
+            self._waiting_chars -= chars
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Acceptor"]:

@@ -12,7 +12,8 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from app.accept import Accepted, Acceptor
-from app.api.problem import ID_REUSED, INVALID, NOT_FOUND, Problem
+from app.api.batch import PostBatch
+from app.api.problem import NOT_FOUND, Problem, refusal
 from app.api.schemas import EventBody, read
 from app.api.wire import json_answer, path_id, query_id, read_json_body
 from app.domain import Event
@@ -24,6 +25,7 @@ MESSAGE = "Event accepted and queued for processing"
 def routes(acceptor: Acceptor, engine: AsyncEngine) -> list[Route]:
     return [
         Route("/api/events", PostEvent(acceptor), methods=["POST"], name="post_event"),
+        Route("/api/events/batch", PostBatch(acceptor), methods=["POST"], name="post_batch"),
         Route("/api/events/{event_id:path}", partial(get_event, engine), name="get_event"),
     ]
 
@@ -43,10 +45,8 @@ class PostEvent:
 
 def _answer(event: Event, accepted: Accepted) -> tuple[Message, Message]:
     """The 202 as ASGI messages. Raises Problem where the event was not accepted."""
-    if accepted is Accepted.CONFLICT:
-        raise Problem(ID_REUSED, "Another event with this eventId was accepted before. Send a new event under an id of its own.")
-    if accepted is Accepted.REFUSED:
-        raise Problem(INVALID, "PostgreSQL cannot store this event.")
+    if (problem := refusal(accepted)) is not None:
+        raise problem
     body = orjson.dumps({"message": MESSAGE, "jobId": event.event_id, "duplicate": accepted is Accepted.DUPLICATE})
     headers = [
         (b"content-type", b"application/json"),

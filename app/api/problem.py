@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ExceptionHandler
 
-from app.accept import NotAccepted
+from app.accept import Accepted, NotAccepted
 from app.store.batch import AWAY
 
 RETRY_AFTER_S = 5
@@ -75,19 +75,29 @@ def pointer(path: Sequence[str | int]) -> str:
     return "#" + "".join(f"/{quote(step, safe=URI_SAFE + '?')}" for step in steps)
 
 
-def problem_response(problem: Problem, path: str) -> Response:
-    """`path` is the decoded path of the request: the problem's `instance`."""
+def refusal(accepted: Accepted) -> Problem | None:
+    """The problem of an event that was not accepted; None where it was, now or before."""
+    if accepted is Accepted.CONFLICT:
+        return Problem(ID_REUSED, "Another event with this eventId was accepted before. Send a new event under an id of its own.")
+    return Problem(INVALID, "PostgreSQL cannot store this event.") if accepted is Accepted.REFUSED else None
+
+
+def problem_json(problem: Problem) -> dict[str, object]:
+    """The problem's members, without `instance`."""
     kind = problem.kind
     body: dict[str, object] = {
         "type": f"urn:tidings:problem:{kind.slug}" if kind.slug else "about:blank",
         "title": kind.title,
         "status": kind.status,
         "detail": problem.detail,
-        "instance": quote(path, safe=URI_SAFE),
     }
-    if problem.errors:
-        body["errors"] = list(problem.errors)
-    return Response(orjson.dumps(body), kind.status, problem.headers, "application/problem+json")
+    return {**body, "errors": list(problem.errors)} if problem.errors else body
+
+
+def problem_response(problem: Problem, path: str) -> Response:
+    """`path` is the decoded path of the request: the problem's `instance`."""
+    body = {**problem_json(problem), "instance": quote(path, safe=URI_SAFE)}
+    return Response(orjson.dumps(body), problem.kind.status, problem.headers, "application/problem+json")
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

@@ -150,7 +150,7 @@ def _sentence(error: ErrorDetails, context: Mapping[str, Any]) -> str:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"{name[:CLIP_CHARACTERS]!r} is not known here: leave it out, or correct its name."
-    rule = RULES.get(error["type"], error["msg"])
+    rule = RULES.get(f"{name} {error['type']}") or RULES.get(error["type"], error["msg"])
     return f"{name}: {rule}." if error["type"] == "payload" else f"{name} {rule}."
 
 
@@ -164,5 +164,8 @@ RULES = {
     "bool_type": "must be true or false",
     "list_type": "must be an array of channels",
     "too_short": "must name at least one channel; leave it out for all of them",
+    "events list_type": "must be an array of events",
+    "events too_short": "must hold at least one event",
+    "events too_long": "may hold 1,000 events at most",
     "enum": f"may hold {', '.join(Channel)} only",
 }

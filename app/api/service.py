@@ -41,6 +41,7 @@ async def welcome(settings: Settings, _request: Request) -> Response:
         {
             "service": "Tidings: POST events, and their notifications are sent",
             "events": "/api/events",
+            "batch": "/api/events/batch",
             "event": "/api/events/{eventId}",
             "notifications": "/api/notifications/{userId}",
             "message": "/api/v1/notifications",

@@ -5,7 +5,7 @@ before_record (sent), after_record (recorded, not acknowledged). CALLS go by bef
 happens to whoever is about to send that. ACTION: kill (SIGKILL), stop (SIGSTOP), block=SECONDS (the event loop stands still).
 
 Before that a line of JSON goes to FAULT_LOG: the point, and the ids of the notifications that are between send and record at that
-moment. SIGUSR1 adds a line with the names of the tasks.
+moment; and one more once it goes on. SIGUSR1 adds a line with the names of the tasks.
 
 FAULT_WITHOUT=MECHANISM switches one off, so that a test can show that it notices: relay, reclaim, mark (possible_duplicate), hold
 (outcomes while PostgreSQL is away).
@@ -52,6 +52,7 @@ class Harm:
             time.sleep(float(seconds))
         else:
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[action])
+        note({"awake": self.point})
 
 
 def note(fact: dict[str, object]) -> None:

@@ -58,6 +58,7 @@ async def test_stands_still_past_its_lease_and_goes_on(point: str, action: str, 
         await system.until(lambda: taken_over(system))
         if action == "stop":
             system.victim.send(signal.SIGCONT)
+        await system.until(lambda: any("awake" in fact for fact in system.noted()))
 
     async with start(harm=f"{point}:60:{action}") as system:
         report = await under_fault(system, fault)
