@@ -68,7 +68,8 @@ async def test_the_same_batch_again_is_known(api: Api) -> None:
 
 
 async def test_what_is_wrong_with_a_batch_is_said_of_events(api: Api) -> None:
-    says = [(await api.client.post(URL, json={"events": events})).json()["detail"] for events in ([], {}, [{}] * 1001)]
+    wrong: list[Any] = [[], {}, [{}] * 1001]
+    says = [(await api.client.post(URL, json={"events": events})).json()["detail"] for events in wrong]
     assert says == [
         "events must hold at least one event.",
         "events must be an array of events.",
