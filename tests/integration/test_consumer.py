@@ -46,6 +46,19 @@ class Recorder:
         return [row or 0 for batch in self.batches for row in batch]
 
 
+@dataclass
+class Holding(Recorder):
+    """Keeps what it got in hand until it is released."""
+
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
+        self.batches.append([e.row_id for e in entries])
+        await self.released.wait()
+        for entry in entries:
+            settle(entry, Acknowledge())
+
+
 @asynccontextmanager
 async def consuming(resources: Resources, handler: Any, slots: int = 100, name: str = "c") -> AsyncIterator[Consumer]:
     consumer, stopping = Consumer(resources, Database(), EVENTS, name, handler, slots), asyncio.Event()
@@ -187,22 +200,13 @@ async def test_a_group_that_is_gone_is_made_again_at_0(resources: Resources, wai
 
 
 async def test_two_entries_of_one_row_are_never_in_hand_together(resources: Resources, wait_until: Wait) -> None:
-    released = asyncio.Event()
-
-    class Holding(Recorder):
-        async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
-            self.batches.append([e.row_id for e in entries])
-            await released.wait()
-            for entry in entries:
-                settle(entry, Acknowledge())
-
     handler = Holding()
     await streams.create_group(resources.redis, EVENTS)
     await publish(resources, 1, 1)
     async with consuming(resources, handler) as consumer:
         await wait_until(lambda: waits_behind(resources))
         assert (handler.batches, consumer.in_hand.rows) == ([[1]], {1})
-        released.set()
+        handler.released.set()
         await wait_until(lambda: empty(resources))
     assert handler.batches == [[1], [1]]
 
@@ -280,15 +284,6 @@ async def test_consumers_that_are_gone_are_removed_but_none_that_has_work(resour
 
 async def test_the_entry_in_hand_delivered_once_more_stays_in_hand(resources: Resources, wait_until: Wait) -> None:
     """As after a failover, or where somebody destroyed the group and it was made again at 0."""
-    released = asyncio.Event()
-
-    class Holding(Recorder):
-        async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
-            self.batches.append([e.row_id for e in entries])
-            await released.wait()
-            for entry in entries:
-                settle(entry, Acknowledge())
-
     handler = Holding()
     await publish(resources, 1)
     async with consuming(resources, handler) as consumer:
@@ -299,7 +294,7 @@ async def test_the_entry_in_hand_delivered_once_more_stays_in_hand(resources: Re
         await publish(resources, 2)
         await wait_until(lambda: handler.batches == [[1], [2]])
         assert consumer.in_hand.rows == {1, 2}
-        released.set()
+        handler.released.set()
         await wait_until(lambda: empty(resources))
     assert handler.batches == [[1], [2]]
 
