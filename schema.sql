@@ -97,6 +97,16 @@ create table if not exists idempotency_key (        -- made, with the answer, in
 );
 create index if not exists idempotency_key_age on idempotency_key (created_at);
 
+create table if not exists tally (                  -- rates and latencies for the dashboard: sums of what all processes counted
+    width_s    integer not null,                    -- length of the bucket in seconds (app/store/tally.py)
+    started_at timestamptz not null,                -- its beginning, by PostgreSQL's clock when the counts were written
+    channel    text not null,                       -- '' for events
+    kind       text not null,                       -- accepted, sent, failed, limited, retried, unknown
+    bin        integer not null,                    -- of the time from acceptance to SENT, on a log scale; -1: not timed
+    n          bigint not null,
+    primary key (width_s, started_at, channel, kind, bin)
+) with (fillfactor = 50);                           -- each row is added to every 2 s while its bucket lasts
+
 -- The relay's: what is unfinished, by when it was published, and what is parked, by when it is due. No index mentions `status`,
 -- so that a claim is a heap-only update.
 create index if not exists event_published on event (published_at) where not done;

@@ -23,6 +23,7 @@ from app.domain import Event, Outgoing
 from app.resources import Resources
 from app.store.batch import AWAY
 from app.store.events import NewEvent, Stored, insert_events
+from app.tally import Kind
 from app.trouble import Trouble
 
 log = structlog.get_logger()
@@ -110,6 +111,7 @@ class Acceptor:
                 _fail(request, error)
             return
         self._not_stored.over()
+        self._resources.tally.count(Kind.ACCEPTED, n=sum(s.row_id is not None for s in stored))
         self._publish_soon(first, stored, started)
         judged = {(r.new.event.source, r.new.event.event_id): (r.new.body_hash, s) for r, s in zip(first, stored, strict=True)}
         for request in repeats:

@@ -22,6 +22,7 @@ from app.resources import Resources
 from app.settings import Settings
 from app.store.direct import TYPE, DirectRow, NewDirect, insert_direct
 from app.store.idempotency import Key, keep_answer, take_key
+from app.tally import Kind
 from app.trouble import Trouble
 
 log = structlog.get_logger()
@@ -71,6 +72,8 @@ async def accept_direct(resources: Resources, direct: Direct, scope: str, key: s
         body = shown_json(row, resources.settings)
         if known is not None:
             await keep_answer(connection, known, ACCEPTED, body)
+    resources.tally.count(Kind.ACCEPTED)
+    resources.tally.count(Kind.ACCEPTED, direct.channel)
     log.info("direct notification accepted", notification_id=row.id, channel=direct.channel.value, user_id=direct.user_id)
     await _publish(resources, new, row.id, published_at, started)
     return Answer(ACCEPTED, body, False)

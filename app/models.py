@@ -104,3 +104,12 @@ class IdempotencyKey(SQLModel, table=True):
     status: int | None = None
     response: str | None = _text()
     created_at: datetime = _instant()
+
+
+class Tally(SQLModel, table=True):
+    width_s: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    started_at: datetime = Field(sa_type=DateTime(timezone=True), primary_key=True)
+    channel: str = _text(primary_key=True)
+    kind: str = _text(primary_key=True)
+    bin: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    n: int = Field(sa_type=BigInteger)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -13,6 +13,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 
 from app.settings import Settings
 from app.severed import SeveredConnection
+from app.tally import Tally
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -43,6 +44,7 @@ class Resources:
     pool: "asyncpg.Pool[asyncpg.Record]"
     redis: Redis
     reader: Redis
+    tally: Tally = field(default_factory=Tally)
 
 
 @asynccontextmanager

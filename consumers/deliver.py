@@ -14,7 +14,7 @@ from typing import NamedTuple
 import structlog
 
 from app.batches import Batches
-from app.domain import Channel, CrashPolicy, Outcome
+from app.domain import Channel, CrashPolicy, Outcome, Status
 from app.resources import Resources
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, claim, finish, release
 from app.store.owed import DeadVerdict, end_dead_notifications
@@ -31,6 +31,12 @@ log = structlog.get_logger()
 
 # Goes on while the machine is suspended, as a lease in PostgreSQL does.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+ENDED_BY_CLAIM = {
+    ClaimVerdict.EXPIRED: Status.FAILED,
+    ClaimVerdict.CRASHED: Status.FAILED,
+    ClaimVerdict.UNKNOWN: Status.UNKNOWN,
+}
 
 
 class Attempt(NamedTuple):
@@ -68,6 +74,7 @@ class Deliver:
     ) -> None:
         self._pool, self._settings = resources.pool, resources.settings
         self._policy = self._settings.channel_policy(channel)
+        self._tally = resources.tally
         self._database, self._channel, self._provider, self._consumer = database, channel, provider, consumer
         self._circuit = circuit
         self._chance = random.Random(f"{self._settings.simulated_seed}:{channel}")
@@ -89,6 +96,7 @@ class Deliver:
         for attempt in attempts:
             verdict = attempt.claim.verdict
             if verdict not in GO:
+                self._tally.ended(self._channel, ENDED_BY_CLAIM.get(verdict))
                 settle(attempt.entry, after_claim(attempt.claim, self._settings.reclaim_after_s))
                 if verdict not in (ClaimVerdict.FINAL, ClaimVerdict.LATER, ClaimVerdict.PARKED):
                     log.info("notification not claimed", **self._ids(attempt.claim), verdict=verdict)
@@ -104,6 +112,7 @@ class Deliver:
             verdict = (await self._database.patiently(partial(self._end_dead, row_id, error))).get(row_id)
             log.error("dead letter", notification_id=row_id, channel=self._channel, deliveries=entry.deliveries, verdict=verdict)
             settle(entry, after_dead(verdict, f"there is no notification {row_id}"))
+            self._tally.ended(self._channel, Status.FAILED if verdict is DeadVerdict.ENDED else None)
 
     async def _end_dead(self, row_id: int, error: str) -> dict[int, DeadVerdict]:
         calm_s = self._settings.calm_s
@@ -154,10 +163,12 @@ class Deliver:
             await self._release(unsent)
 
     async def _finish(self, batch: list[Ended]) -> None:
-        endings = [self._ending(ended) for ended in batch]
+        endings, now_s = [self._ending(ended) for ended in batch], time.clock_gettime(CLOCK)
         finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._pool, endings))}
         for ended, ending in zip(batch, endings, strict=True):
             attempt, told = ended.attempt, finished.get(ending.id)
+            if told is not None and told.recorded:
+                self._tally.ended(self._channel, told.status, age_s(attempt, now_s))
             self._log_end(ended, ending, told)
             attempt.settle(attempt.entry, after_finish(told, ending.attempt))
 
@@ -202,6 +213,11 @@ class Deliver:
 
     def _ids(self, c: Claim) -> dict[str, object]:
         return {"notification_id": c.id, "event_id": c.event_id, "user_id": c.user_id, "channel": self._channel.value}
+
+
+def age_s(attempt: Attempt, now_s: float) -> float | None:
+    """From acceptance until `now_s` of CLOCK; None where an operator's replay came between."""
+    return None if attempt.claim.replays else attempt.claim.age_s + now_s - attempt.claimed_s
 
 
 def _troubles(ending: Ending) -> dict[str, object]:

@@ -5,9 +5,12 @@ from datetime import timedelta
 
 import structlog
 
+from app.cancelled import unless_cancelled
 from app.resources import Resources
+from app.store.batch import FAULTY
 from app.store.idempotency import purge_idempotency_keys
 from app.store.retention import PAGE, purge_page
+from app.store.tally import purge_tally
 from consumers.database import Database
 from consumers.pause import sleep_or_stop
 
@@ -33,6 +36,7 @@ class Retention:
         while not stopping.is_set():
             await self.purge(stopping)
             await self.purge_keys(stopping)
+            await self.purge_tally()
             self._asleep = True
             await sleep_or_stop(EVERY_S, stopping)
             self._asleep = False
@@ -51,6 +55,15 @@ class Retention:
         if deleted:
             log.info("old events deleted", events=deleted, keep_days=self._keep.days)
         return deleted
+
+    async def purge_tally(self) -> None:
+        """Old counts; an hour later where it fails now: no delivery waits for the charts."""
+        try:
+            await purge_tally(self._pool)
+        except FAULTY as error:
+            unless_cancelled(error)
+            log.warning("old rates and latencies not deleted", error=str(error) or type(error).__name__)
+        self._pages += 1
 
     async def purge_keys(self, stopping: asyncio.Event) -> int:
         """Idempotency keys older than a day; answers how many were deleted."""

@@ -17,6 +17,7 @@ from app.resources import Resources
 from app.store.owed import end_dead_events
 from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
 from app.streams import Entry
+from app.tally import Kind, Tally
 from app.trouble import Trouble
 from consumers.database import Database
 from consumers.rate_limit import charge
@@ -100,6 +101,7 @@ class Route:
             return await route_events(self._pool, routings)
 
         added = await self._database.patiently(commit) if routings else []
+        count_routed(self._resources.tally, routings, added)
         for channel, rows in outgoing(added, [r.event for r in routings]).items():
             if time.monotonic() - asked[-1] > self._settings.publish_within_s:
                 break
@@ -142,6 +144,13 @@ def outgoing(added: list[Added], events: list[EventRow]) -> dict[Channel, list[O
         event = by_id[a.event_pk]
         rows[a.channel].append(Outgoing(a.id, event.event_id, event.user_id, event.type, a.published_at))
     return rows
+
+
+def count_routed(tally: Tally, routings: list[Routing], added: list[Added]) -> None:
+    """For the dashboard's rates."""
+    tally.count_channels(Kind.ACCEPTED, [a.channel for a in added])
+    tally.count_channels(Kind.LIMITED, [channel for r in routings if r.reason is Reason.RATE_LIMITED for channel in r.channels])
+    tally.count(Kind.FAILED, n=sum(r.event_status is EventStatus.FAILED for r in routings))
 
 
 def after_route(row: EventRow, reclaim_after_s: float) -> Verdict:

@@ -13,6 +13,7 @@ from app.domain import Channel
 from app.resources import Resources, open_resources
 from app.settings import Settings
 from app.streams import EVENTS, channel_stream
+from app.tallying import tallying
 from consumers.alone import Alone
 from consumers.channel_limit import ChannelLimit
 from consumers.circuit import Circuit
@@ -92,6 +93,7 @@ async def run(settings: Settings, channels: Iterable[Channel]) -> bool:
         watched_loop(max(60.0, 4 * settings.reclaim_after_s)),
         open_resources(settings, "consumers") as resources,
         open_providers(settings, channels) as providers,
+        tallying(resources),
     ):
         working = asyncio.ensure_future(work(resources, providers, stopping))
         _on_signals(working, stopping, settings.provider_limit_s + settings.margin_s)

@@ -21,6 +21,7 @@ from app.listen import PortProblem, listen
 from app.logs import configure
 from app.resources import Resources, Unreachable, open_engine, open_resources
 from app.settings import Settings, SettingsError, load_settings
+from app.tallying import tallying
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     async with (
         open_resources(settings, "api") as resources,
         open_engine(settings, "api history") as engine,
+        tallying(resources),
         Acceptor(resources).running() as acceptor,
     ):
         server = uvicorn.Server(server_config(build_app(resources, engine, acceptor)))

@@ -50,6 +50,7 @@ class Claim(NamedTuple):
     event_type: str
     user_id: str
     payload_json: str
+    age_s: float = 0.0  # since the event was accepted, or was to be sent
 
 
 class Ending(NamedTuple):
@@ -131,7 +132,8 @@ select m.id, m.verdict,
     - now())::float8 as back_in_s,
   coalesce(v.attempt, m.attempt) as attempt, coalesce(v.tries, m.tries) as tries, m.replays,
   coalesce(v.possible_duplicate, m.possible_duplicate) as possible_duplicate, m.address,
-  e.event_id, e.type, e.user_id, e.payload::text as payload
+  e.event_id, e.type, e.user_id, e.payload::text as payload,
+  extract(epoch from now() - greatest(e.created_at, e.send_at))::float8 as age_s
 from mine m left join moved v using (id)
 left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 'resumed')
 """
@@ -253,6 +255,7 @@ def _claim(r: asyncpg.Record) -> Claim:
     return Claim(
         r["id"], ClaimVerdict(r["verdict"]), r["back_in_s"] or 0.0, r["attempt"], r["tries"], r["replays"],
         r["possible_duplicate"], r["address"], r["event_id"], r["type"], r["user_id"], r["payload"],
+        r["age_s"] or 0.0,
     )  # fmt: skip
 
 
