@@ -24,6 +24,7 @@ check: .venv/.stamp
 	.venv/bin/lint-imports
 
 clean:
+	rm -rf benchmarks/peer/node_modules benchmarks/peer/prisma/node_modules
 	rm -rf .venv .tidings .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -26,7 +26,7 @@ def test_no_row_names_a_setting_that_is_gone() -> None:
 
 def test_the_tree_names_what_exists() -> None:
     tree = README.split("## The tree")[1].split("## Commands")[0]
-    known = {path.name for path in ROOT.rglob("*") if ".venv" not in path.parts} | {"python"}
+    known = {path.name for path in ROOT.rglob("*") if not {".venv", "node_modules"} & set(path.parts)} | {"python"}
     named = set(re.findall(r"\b[a-z_]+\.(?:py|sql)\b", tree)) | {name.rstrip("/") for name in re.findall(r"\b[a-z_]+/", tree)}
     assert named <= known, named - known
 
