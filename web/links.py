@@ -17,13 +17,25 @@ DEAD_LETTERS = f"{BASE}/dead-letters"
 CONSISTENCY = f"{BASE}/consistency"
 REPLAY = f"{BASE}/replay"
 STATIC = "/static"
+# The navigation: groups of pages. The page whose title (or `section`, where its record has one) is a name is the current one.
 PAGES = (
-    ("Overview", BASE),
-    ("Notifications", NOTIFICATIONS),
-    ("Retries", RETRIES),
-    ("Failures", FAILURES),
-    ("Dead letters", DEAD_LETTERS),
-    ("Does it add up?", CONSISTENCY),
+    (
+        "Now",
+        (("Overview", BASE),),
+    ),
+    (
+        "Messages",
+        (
+            ("Notifications", NOTIFICATIONS),
+            ("Failures", FAILURES),
+            ("Retries", RETRIES),
+            ("Dead letters", DEAD_LETTERS),
+        ),
+    ),
+    (
+        "System",
+        (("Does it add up?", CONSISTENCY),),
+    ),
 )
 
 

@@ -1,5 +1,6 @@
 """What several pages are made of: a moment, a coloured status, one line of a list. Plain records, built by pure functions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -47,6 +48,17 @@ class Badge:
 
     text: str
     tone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a chart: `share` is its length in percent of the longest, `tone` its colour class."""
+
+    label: str
+    value: str
+    share: int
+    tone: str = "busy"
+    link: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,13 @@ def moment(then: datetime, now: datetime) -> Moment:
 def badge(status: str) -> Badge:
     """A status this page does not know is shown without colour."""
     return Badge(status, _TONES.get(status, "mute"))
+
+
+def bar_rows(counts: Iterable[tuple[str, int]], tone: str = "busy") -> tuple[Bar, ...]:
+    """A bar for each label and its number, in their order; whatever is not 0 can be seen."""
+    pairs = list(counts)
+    most = max((n for _, n in pairs), default=0)
+    return tuple(Bar(label, words.number(n), max(1, round(100 * n / most)) if n else 0, tone) for label, n in pairs)
 
 
 def line(listed: Listed, now: datetime, limit: str) -> Line:

@@ -258,7 +258,7 @@ def test_the_page_shows_no_markup_from_outside() -> None:
     book = Book(MAIL, idle=suspects(hostile, worst_s=70))
     shown = render(consistency(SETTINGS, facts(book, kept=suspects(hostile))))
     assert hostile in shown.text
-    assert shown.attributes("script", "src") == ["/static/refresh.js"]
+    assert all(src.startswith("/static/") for src in shown.attributes("script", "src"))
 
 
 def test_the_page_says_why_it_cannot_compare() -> None:

@@ -13,8 +13,9 @@ from web import pages
 from web.away import POSTGRESQL, REDIS, Away
 from web.counts import Precision
 from web.overview import Overview, overview
+from web.parts import Bar, bar_rows
 from web.queries import Filter
-from web.render import html
+from web.render import _environment, html
 from web.story import story
 
 NO_POSTGRESQL = Away(POSTGRESQL, "PostgreSQL cannot be reached.")
@@ -94,7 +95,7 @@ def hostile_pages() -> list[Any]:
 @pytest.mark.parametrize("page", hostile_pages(), ids=lambda page: type(page).__name__)
 def test_hostile_text_is_shown_and_never_markup(page: Any) -> None:
     document = render(page)
-    assert document.attributes("script", "src") == ["/static/refresh.js"]
+    assert all(src.startswith("/static/") for src in document.attributes("script", "src"))
     assert document.attributes("img", "src") == ["/static/icon.svg"]
     assert "<script>alert(1)</script>" in document.text
     assert "{{ 7*7 }}" in document.text
@@ -237,3 +238,23 @@ def test_a_page_without_javascript_reloads_itself() -> None:
 )
 def test_every_other_page_is_a_page(page: Any) -> None:
     assert page.sentence in render(page).text
+
+
+def test_the_current_page_is_marked_in_the_navigation() -> None:
+    document = render(page_of())
+    assert [attrs["href"] for tag, attrs in document.tags if tag == "a" and attrs.get("aria-current") == "page"] == [
+        "/admin/queues"
+    ]
+
+
+def test_shared_pieces_take_hostile_text() -> None:
+    rows = [*bar_rows([(HOSTILE, 3), ("none", 0), ("few", 1)]), Bar(HOSTILE, HOSTILE, 100, "bad", "/admin/queues")]
+    template = (
+        "{% from 'macros.html' import bars, columns, tile, confirm %}{{ bars(rows, text) }}{{ columns(rows, text, text, text) }}"
+        "{{ tile(text, text, 'bad', '/admin/queues', text) }}{{ tile(text, text) }}"
+        "{% call confirm('c', text, text, '/admin/queues', text, text, 'danger') %}<p>{{ text }}</p>{% endcall %}"
+    )
+    document = Document(_environment.from_string(template).render(rows=rows, text=HOSTILE))
+    assert document.attributes("rect", "width")[1:6:2] == ["100", "0", "33"], "a track, then the bar"
+    assert "script" not in dict(document.tags)
+    assert not [name for _, attrs in document.tags for name in attrs if name.startswith("on") or name == "style"]
