@@ -3,7 +3,7 @@ PY := $(or $(PYTHON),python3)
 BIN := .venv/bin/python
 COMPILE = $(BIN) -m uv pip compile pyproject.toml --universal --generate-hashes --no-header --no-annotate -q
 .DEFAULT_GOAL := run
-.PHONY: run test faults soak check clean lock
+.PHONY: run test faults soak bench check clean lock
 
 run: .venv/.stamp
 	@$(BIN) -m app dev
@@ -16,6 +16,9 @@ faults: .venv/.stamp
 
 soak: .venv/.stamp
 	$(BIN) -m tests.faults.soak --minutes $(or $(MINUTES),10) $(ARGS)
+
+bench: .venv/.stamp
+	$(BIN) -m benchmarks $(ARGS)
 
 check: .venv/.stamp
 	$(BIN) -m ruff check .

@@ -1,0 +1,187 @@
+"""One measurement of one subject, on empty tables and an empty Valkey: drain, whole system, accept, latency."""
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from redis.exceptions import ResponseError
+
+from app.streams import EVENTS, GROUP
+from benchmarks import load
+from benchmarks.servers import Place, Servers, fresh_place
+from benchmarks.subject import WITHIN_S, BenchmarkError, Process, Subject
+from benchmarks.tidings import Tidings
+from benchmarks.usage import Pids, cpu_s, peak_mb
+from tests.processes import bare_environment, process
+
+CHANNELS = 3
+WARM_UP = 500  # requests before the clock starts
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Events/s; microseconds of CPU per event, and the most memory that was ever resident, by process."""
+
+    per_s: float
+    cpu_us: Mapping[str, float] = field(default_factory=dict)
+    peak_mb: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Of each event, in ms from when its POST was due: until the 202, a provider's answer at the latest, the third SENT."""
+
+    accepted_ms: Sequence[float]
+    called_ms: Sequence[float]
+    sent_ms: Sequence[float]
+
+
+async def drain(servers: Servers, subject: Subject, events: int, workers: int = 1) -> Rate:
+    """From a full stream to the last row SENT. The workers wait when the stream fills at once."""
+    async with fresh_place(servers, subject.template) as place:
+        await subject.store(place, events)
+        with subject.workers(place, workers) as working:
+            await until(lambda: subject.ready(place, workers), f"{subject.name} is not ready")
+            pids = pids_of(servers, working)
+            before, began = cpu_s(pids), time.time()
+            await subject.release(place, events)
+            ended = await last_sent(subject, place, events)
+            return rate(events, ended - began, before, pids)
+
+
+async def whole(servers: Servers, subject: Subject, events: int, workers: int = 1) -> Rate:
+    """From the first POST to the last row SENT, with one API process."""
+    requests = load.posts(range(events))
+    async with fresh_place(servers, subject.template) as place:
+        with subject.workers(place, workers) as working, subject.api(place) as api:
+            await listening(subject, place, api, workers)
+            pids = pids_of(servers, working, api)
+            before, began = cpu_s(pids), time.time()
+            with calm():
+                await load.closed_loop(api.address, requests)
+            ended = await last_sent(subject, place, events)
+            return rate(events, ended - began, before, pids)
+
+
+async def accept(
+    servers: Servers, subject: Subject, requests: Callable[[range], Sequence[bytes]], events: int, connections: int
+) -> Rate:
+    """From the first POST to the last 202, one API process and no worker."""
+    warm, measured = load.posts(range(WARM_UP)), requests(range(WARM_UP, WARM_UP + events))
+    async with fresh_place(servers, subject.template) as place:
+        with subject.api(place) as api:
+            await load.until_listening(api.address)
+            await load.closed_loop(api.address, warm)
+            pids = pids_of(servers, (), api)
+            before, began = cpu_s(pids), time.time()
+            with calm():
+                await load.closed_loop(api.address, measured, connections)
+            return rate(events, time.time() - began, before, pids)
+
+
+async def latencies(servers: Servers, subject: Subject, rates: Sequence[float], seconds: float) -> dict[float, Latency]:
+    """At each rate offered (events/s) for so many seconds, one API and one worker process."""
+    found = {}
+    async with fresh_place(servers, subject.template) as place:
+        with subject.workers(place, 1), subject.api(place) as api:
+            await listening(subject, place, api, 1)
+            await load.closed_loop(api.address, load.posts(range(WARM_UP)))
+            first = WARM_UP
+            for per_s in rates:
+                await until_idle(subject, place)
+                number = round(per_s * seconds)
+                with calm():
+                    due, answered = await load.open_loop(
+                        api.address, load.posts(range(first, first + number)), load.arrivals(per_s, number)
+                    )
+                await last_sent(subject, place, first + number)
+                found[per_s] = await _latency(subject, place, first, due, answered)
+                first += number
+    return found
+
+
+async def noop(servers: Servers, command: Sequence[str], entries: int) -> Rate:
+    """Entries/s of a process that only reads and acknowledges the events stream, which fills at once."""
+    tidings = Tidings()
+    async with fresh_place(servers, tidings.template) as place:
+        with process([*command, servers.redis_url], bare_environment(), place.folder) as child:
+            await until(lambda: waits(place), "the engine is not ready")
+            pids = {"consumer": [child.pid], "Valkey": [servers.valkey_pid]}
+            before, began = cpu_s(pids), time.time()
+            await tidings.publish(place, entries, str(datetime.now(UTC)))
+            await until(lambda: tidings.idle(place), "the engine does not get done", every_s=0.002)
+            return rate(entries, time.time() - began, before, pids)
+
+
+async def waits(place: Place) -> bool:
+    try:
+        return bool(await place.redis.xinfo_consumers(EVENTS, GROUP))
+    except ResponseError:
+        return False
+
+
+async def _latency(subject: Subject, place: Place, first: int, due: Sequence[float], answered: Sequence[float]) -> Latency:
+    rows = {event_id: (called, sent) for event_id, called, sent in await place.database.fetch(subject.latencies)}
+    ends = [rows[f"evt-{first + n}"] for n in range(len(due))]
+    return Latency(
+        [1000 * (at - was_due) for at, was_due in zip(answered, due, strict=True)],
+        [1000 * (called - was_due) for (called, _), was_due in zip(ends, due, strict=True)],
+        [1000 * (sent - was_due) for (_, sent), was_due in zip(ends, due, strict=True)],
+    )
+
+
+def pids_of(servers: Servers, workers: Sequence[Process], api: Process | None = None) -> Pids:
+    """Who is looked at. `load` is this process, which makes the requests."""
+    known = {"consumer": [w.pid for w in workers], "Valkey": [servers.valkey_pid], "PostgreSQL": [servers.postgres_pid]}
+    return {"API": [api.pid], "load": [os.getpid()], **known} if api else known
+
+
+def rate(events: int, took_s: float, before: Mapping[str, float], pids: Pids) -> Rate:
+    spent = cpu_s(pids)
+    return Rate(events / took_s, {name: 1e6 * (spent[name] - was) / events for name, was in before.items()}, peak_mb(pids))
+
+
+async def listening(subject: Subject, place: Place, api: Process, workers: int) -> None:
+    await until(lambda: subject.ready(place, workers), f"{subject.name} is not ready")
+    await load.until_listening(api.address)
+
+
+async def until_idle(subject: Subject, place: Place) -> None:
+    await until(lambda: subject.idle(place), f"{subject.name} does not get done")
+
+
+async def last_sent(subject: Subject, place: Place, events: int) -> float:
+    """When the last row became SENT, once all are."""
+
+    async def all_sent() -> float | None:
+        await until_idle(subject, place)
+        rows, at = await place.database.fetchrow(subject.sent) or (0, 0.0)
+        return at if rows >= CHANNELS * events else None
+
+    return await until(all_sent, f"{subject.name} did not send all of {events} events", every_s=0.05)
+
+
+async def until(fact: Callable[[], Awaitable[float | bool | None]], problem: str, every_s: float = 0.01) -> float:
+    """The first answer that is not false. Raises BenchmarkError."""
+    until_s = time.monotonic() + WITHIN_S
+    while not (answer := await fact()):
+        if time.monotonic() > until_s:
+            raise BenchmarkError(f"{problem} within {WITHIN_S} s")
+        await asyncio.sleep(every_s)
+    return answer
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """No collection of garbage in the load meanwhile: the server would seem to wait."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
