@@ -10,6 +10,8 @@ from app.streams import GROUP
 BASE = DASHBOARD_PATH
 SEARCH = f"{BASE}/search"
 NOTIFICATIONS = f"{BASE}/notifications"
+ACT = f"{NOTIFICATIONS}/act"
+JOBS = f"{BASE}/jobs"
 USER = f"{BASE}/user"
 RETRIES = f"{BASE}/retries"
 FAILURES = f"{BASE}/failures"
@@ -47,6 +49,16 @@ def story(event_pk: int) -> str:
 def notifications(**wanted: object) -> str:
     """The list with the filters that are set; the others are left out."""
     return _with_query(NOTIFICATIONS, wanted)
+
+
+def act(do: str, **wanted: object) -> str:
+    """The page that asks before something is done to what is filtered; `do` as in web/acts.py."""
+    return _with_query(ACT, {"do": do, **wanted})
+
+
+def job(job_id: str) -> str:
+    """How far one action on many rows has come."""
+    return f"{JOBS}/{job_id}"
 
 
 def user(user_id: str) -> str:

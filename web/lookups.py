@@ -11,6 +11,7 @@ from sqlmodel import col
 from app.domain import EventStatus
 from app.models import Attempt, Event, Notification, Preference
 from web.queries import SEARCHED_ROWS, reading
+from web.walk_queries import EVENT_PKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,6 @@ class StoryRows:
     attempts: list[Attempt]
 
 
-# An event id is unique per source only, and the source leads the index: one step per source, however many events there are.
-EVENTS_BY_ID = """
-with recursive sources as (
-  (select source from event order by source limit 1)
-  union all
-  select (select e.source from event e where e.source > s.source order by e.source limit 1)
-  from sources s where s.source is not null
-)
-select e.id from sources s join event e on e.source = s.source and e.event_id = :event_id limit :most
-"""
-
-
 async def user(engine: AsyncEngine, user_id: str, most: int = 10) -> UserRows:
     """The preference and the newest events of one user."""
     async with reading(engine) as (session, now):
@@ -73,7 +62,7 @@ async def user_exists(engine: AsyncEngine, user_id: str) -> bool:
 async def events_by_id(engine: AsyncEngine, event_id: str, most: int = 20) -> EventRows:
     """The events with this id: at most one per source."""
     async with reading(engine) as (session, now):
-        ids = list(await session.scalars(text(EVENTS_BY_ID), {"event_id": event_id, "most": most}))
+        ids = list(await session.scalars(text(EVENT_PKS), {"event_id": event_id, "most": most}))
         events = await session.scalars(_without_payload().where(col(Event.id).in_(ids)))
         return EventRows(now, list(events))
 

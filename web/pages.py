@@ -1,40 +1,11 @@
-"""What a list of notifications says, and a page that says one thing: records, built by pure functions from rows and the time."""
+"""A page that says one thing: a record, built by pure functions."""
 
 from dataclasses import dataclass
 
-from app.domain import Channel, Status
-from app.settings import Settings
-from web import links, sql, words
+from web import links
 from web.away import Away
 from web.lookups import EventRows
-from web.parts import REFRESH_S, Command, EventLine, Line, event_line, limit_words, line
-from web.queries import OPEN_ROWS, Filter, ListRows
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One option of a filter."""
-
-    value: str
-    chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """`notes` say what the list leaves out; `problem` that it could not be read."""
-
-    title: str
-    refresh_s: int | None
-    statuses: tuple[Choice, ...]
-    channels: tuple[Choice, ...]
-    user: str
-    user_link: str | None
-    lines: tuple[Line, ...]
-    notes: tuple[str, ...]
-    problem: str
-    older: str | None
-    newest: str | None
-    commands: tuple[Command, ...]
+from web.parts import REFRESH_S, EventLine, event_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +17,6 @@ class Message:
     sentence: str
     events: tuple[EventLine, ...] = ()
     user_link: str | None = None
-
-
-def listing(settings: Settings, wanted: Filter, rows: ListRows | Away) -> Listing:
-    """The page, from its rows or from why there are none."""
-    limit = limit_words(settings)
-    answered = None if isinstance(rows, Away) else rows
-    chosen = {"status": wanted.status, "channel": wanted.channel, "user": wanted.user}
-    older = answered.next_before if answered else None
-    return Listing(
-        title=_list_title(wanted),
-        refresh_s=REFRESH_S if wanted.before is None else None,
-        statuses=tuple(Choice(s, s == wanted.status) for s in Status),
-        channels=tuple(Choice(c, c == wanted.channel) for c in Channel),
-        user=wanted.user or "",
-        user_link=links.user(wanted.user) if wanted.user else None,
-        lines=tuple(line(row, answered.now, limit) for row in answered.listed) if answered else (),
-        notes=_notes(answered) if answered else (),
-        problem=rows.sentence if isinstance(rows, Away) else "",
-        older=links.notifications(**chosen, before=older) if older is not None else None,
-        newest=links.notifications(**chosen) if wanted.before is not None else None,
-        commands=sql.listing(wanted),
-    )
 
 
 def found(text: str, rows: EventRows, is_user: bool, limit: str) -> Message:
@@ -106,18 +55,3 @@ def broken() -> Message:
     """Our own fault."""
     sentence = "The dashboard made a mistake; its log has the details. Deliveries go on without it."
     return Message("Something went wrong here", None, sentence)
-
-
-def _list_title(wanted: Filter) -> str:
-    of_user = f" of {wanted.user}" if wanted.user else ""
-    kinds = " ".join(part for part in (wanted.status, wanted.channel) if part)
-    return f"{kinds} notifications{of_user}" if kinds else f"Notifications{of_user}"
-
-
-def _notes(rows: ListRows) -> tuple[str, ...]:
-    notes = []
-    if rows.open_capped:
-        notes.append(f"A big backlog: these are among the {words.number(OPEN_ROWS)} of each channel that have waited longest.")
-    if rows.searched is not None:
-        notes.append(f"Looked through {words.number(rows.searched)} notifications for this page; the link below goes on.")
-    return tuple(notes)

@@ -5,7 +5,7 @@ No index mentions `status` (claims stay HOT), so the unfinished are found by `do
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,23 +13,13 @@ from sqlalchemy import ColumnElement, Select, Subquery, func, not_, select, unio
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlmodel import col
 
-from app.domain import Channel, Status
+from app.domain import Channel
 from app.models import Event, Notification
 
 STATEMENT_LIMIT_MS = 2000
 PAGE_ROWS = 50
 SEARCHED_ROWS = 20_000  # looked at, where a filter has no index of its own
 OPEN_ROWS = 5_000  # unfinished notifications looked at, per channel
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a list shows; `before` is the id that the page before it ended with."""
-
-    status: Status | None = None
-    channel: Channel | None = None
-    user: str | None = None
-    before: int | None = None
 
 
 class Listed(NamedTuple):
@@ -40,19 +30,26 @@ class Listed(NamedTuple):
     event_type: str
 
 
+class Searched(NamedTuple):
+    """A look that its time limit ended: it met so many rows, and came to those made at `to` (None: it cannot be told)."""
+
+    rows: int
+    to: datetime | None
+    newest_first: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class ListRows:
-    """One page, newest first; `next_before` None: the last one.
+    """One page, newest first; `next_before` None: nothing is older; `next_after` None: nothing is newer, or it is not known.
 
-    `searched`: no index has this filter, and these are the matches among so many rows. `open_capped`: more notifications are
-    unfinished than were looked at.
+    `searched`: no index has this filter, the page is not full, and the next one goes on where this look ended.
     """
 
     now: datetime
     listed: list[Listed]
     next_before: int | None = None
-    searched: int | None = None
-    open_capped: bool = False
+    next_after: int | None = None
+    searched: Searched | None = None
 
 
 @asynccontextmanager
@@ -63,18 +60,6 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[tuple[AsyncSession, date
         limit = func.set_config("statement_timeout", str(STATEMENT_LIMIT_MS), True)
         _, now = (await session.execute(select(limit, func.now()))).one()
         yield session, now
-
-
-async def notifications(engine: AsyncEngine, wanted: Filter, rows: int = PAGE_ROWS) -> ListRows:
-    """One page of notifications; the next one has `before = next_before`."""
-    candidates = _candidates(wanted)
-    async with reading(engine) as (session, now):
-        found = await listed(session, _page_ids(candidates, wanted, rows + 1))
-        more = found[rows - 1].notification.id if len(found) > rows else None
-        page = ListRows(now, found[:rows], next_before=more)
-        if _lists_open(wanted):
-            return replace(page, open_capped=await _reached_the_cap(session, candidates))
-        return page if more else await _last_page(session, candidates, page)
 
 
 def open_notifications() -> Subquery:
@@ -89,30 +74,6 @@ def open_notifications() -> Subquery:
     return union_all(*(select(one.subquery()) for one in each)).subquery()
 
 
-def _candidates(wanted: Filter) -> Subquery:
-    if _lists_open(wanted):
-        return open_notifications()
-    query = _columns().order_by(col(Notification.id).desc()).limit(SEARCHED_ROWS)
-    if wanted.before is not None:
-        query = query.where(col(Notification.id) < wanted.before)
-    if wanted.user is not None:
-        return query.where(col(Notification.user_id) == wanted.user).subquery()
-    if wanted.status is not None:
-        return query.where(col(Notification.final_status) == wanted.status).subquery()
-    return query.subquery()
-
-
-def _page_ids(candidates: Subquery, wanted: Filter, most: int) -> Select[int]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.status is not None:
-        conditions.append(candidates.c.status == wanted.status)
-    if wanted.channel is not None:
-        conditions.append(candidates.c.channel == wanted.channel)
-    if wanted.before is not None:
-        conditions.append(candidates.c.id < wanted.before)
-    return select(candidates.c.id).where(*conditions).order_by(candidates.c.id.desc()).limit(most)
-
-
 async def listed(session: AsyncSession, ids: Select[int]) -> list[Listed]:
     """These notifications with their events' ids and types, newest first."""
     page = (
@@ -121,22 +82,6 @@ async def listed(session: AsyncSession, ids: Select[int]) -> list[Listed]:
         .where(col(Notification.id).in_(ids))
     )
     return [Listed(*row) for row in await session.execute(page.order_by(col(Notification.id).desc()))]
-
-
-async def _reached_the_cap(session: AsyncSession, candidates: Subquery) -> bool:
-    counts = select(func.count()).select_from(candidates).group_by(candidates.c.channel)
-    return any(n >= OPEN_ROWS for n in await session.scalars(counts))
-
-
-async def _last_page(session: AsyncSession, candidates: Subquery, page: ListRows) -> ListRows:
-    """The page is not full: because there is no more, or because no more was looked at?"""
-    looked_at = select(func.count(), func.min(candidates.c.id)).select_from(candidates)
-    n, last = (await session.execute(looked_at)).one()
-    return replace(page, next_before=last, searched=n) if n == SEARCHED_ROWS else page
-
-
-def _lists_open(wanted: Filter) -> bool:
-    return wanted.status is not None and not wanted.status.final and wanted.user is None
 
 
 def _columns() -> Select[int, str, str]:

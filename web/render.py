@@ -10,18 +10,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from web import links
 from web.consistency import Consistency
 from web.failures import DeadLetters, Failures
+from web.listing import ListPage
 from web.overview import Overview
-from web.pages import Listing
 from web.pages import Message as MessagePage
 from web.retries import Retries
 from web.story import Story
 from web.user import UserPage
 
-Page: TypeAlias = Overview | Listing | Retries | Failures | DeadLetters | Consistency | UserPage | Story | MessagePage
+Page: TypeAlias = Overview | ListPage | Retries | Failures | DeadLetters | Consistency | UserPage | Story | MessagePage
 
 TEMPLATES: dict[type, str] = {
     Overview: "overview.html",
-    Listing: "notifications.html",
+    ListPage: "notifications.html",
     Retries: "retries.html",
     Failures: "failures.html",
     DeadLetters: "dead_letters.html",

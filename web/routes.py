@@ -17,19 +17,20 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from app.domain import Channel, Status
+from app.domain import Status
 from app.pauses import read_pauses
 from app.settings import Settings
 from app.stream_stats import stream_stats
-from web import counts, failure_queries, links, lookups, pages, queries, retry_queries
+from web import counts, failure_queries, links, lookups, pages, retry_queries, search_queries
 from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask
 from web.consistency import compare, consistency
 from web.failure_queries import BAD, FailureFilter
 from web.failures import dead_letters, failures
+from web.filters import Filter, read_filter, row_id, stored_text
+from web.listing import listing
 from web.overview import overview
 from web.parts import limit_words
-from web.queries import Filter
 from web.render import SecureHeaders, respond
 from web.replay import BODY_MAX, COOKIE, KINDS, NotOurs, Replay, check_ours, hand_out, notice, replay, token_of
 from web.retries import retries
@@ -37,8 +38,6 @@ from web.story import story
 from web.user import user_page
 
 NEWEST_ROWS = 25
-ID_MAX = 255  # characters of an event or user id
-KEY_MAX = 2**63 - 1
 
 
 def build_app(settings: Settings, engine: AsyncEngine, redis: Redis) -> ASGIApp:
@@ -85,7 +84,7 @@ class Dashboard:
             ask(REDIS, stream_stats(self.redis)),
             ask(POSTGRESQL, counts.owed(self.engine)),
             ask(POSTGRESQL, counts.counts(self.engine)),
-            ask(POSTGRESQL, queries.notifications(self.engine, Filter(), NEWEST_ROWS)),
+            ask(POSTGRESQL, search_queries.notifications(self.engine, Filter(), NEWEST_ROWS)),
             ask(POSTGRESQL, lookups.failed_events(self.engine)),
             ask(REDIS, read_pauses(self.redis)),
         )
@@ -94,9 +93,10 @@ class Dashboard:
         return respond(page, 503 if isinstance(owed, Away) else 200)
 
     async def notifications(self, request: Request) -> Response:
-        wanted = parse_filter(dict(request.query_params))
-        rows = await ask(POSTGRESQL, queries.notifications(self.engine, wanted))
-        return respond(pages.listing(self.settings, wanted, rows), status_of(rows))
+        typed = dict(request.query_params)
+        asked = read_filter(typed, datetime.now(UTC))
+        rows = await ask(POSTGRESQL, search_queries.notifications(self.engine, asked.filter))
+        return respond(listing(self.settings, asked, typed, rows), status_of(rows))
 
     async def user(self, request: Request) -> Response:
         user_id = stored_text(request.query_params.get("id", ""))
@@ -104,7 +104,7 @@ class Dashboard:
             raise HTTPException(404)
         user, rows, allowance = await asyncio.gather(
             ask(POSTGRESQL, lookups.user(self.engine, user_id)),
-            ask(POSTGRESQL, queries.notifications(self.engine, Filter(user=user_id))),
+            ask(POSTGRESQL, search_queries.notifications(self.engine, Filter(user=user_id))),
             ask(REDIS, read_allowance(self.redis, self.settings, user_id)),
         )
         return respond(user_page(self.settings, user_id, user, rows, allowance), status_of(rows))
@@ -178,17 +178,6 @@ class Dashboard:
         return respond(page, 200 if events.events else 404)
 
 
-def parse_filter(asked: Mapping[str, str]) -> Filter:
-    """From a query string. What cannot be understood counts as not asked."""
-    status, channel = asked.get("status", ""), asked.get("channel", "")
-    return Filter(
-        status=Status(status) if status in set(Status) else None,
-        channel=Channel(channel) if channel in set(Channel) else None,
-        user=stored_text(asked.get("user", "")) or None,
-        before=row_id(asked.get("before", "")),
-    )
-
-
 def parse_failures(asked: Mapping[str, str]) -> FailureFilter:
     """From a query string or a form. What cannot be understood counts as not asked."""
     status = asked.get("status", "")
@@ -229,17 +218,6 @@ async def read_form(request: Request) -> dict[str, str]:
 def status_of(rows: object) -> int:
     """503 where PostgreSQL is away."""
     return 503 if isinstance(rows, Away) else 200
-
-
-def stored_text(asked: str) -> str:
-    """What could be an id: PostgreSQL's text has no NUL, and ids are at most ID_MAX characters."""
-    return asked.replace("\0", "")[:ID_MAX]
-
-
-def row_id(asked: str) -> int | None:
-    """The number of a row, None where it cannot be one."""
-    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) <= len(str(KEY_MAX)) else KEY_MAX + 1
-    return number if number <= KEY_MAX else None
 
 
 async def refused(_request: Request, error: Exception) -> Response:

@@ -2,8 +2,9 @@
 # ruff: noqa: S608 (text for people)
 
 from app.domain import EventStatus, Status
+from web.filters import Filter, iso
 from web.parts import Command
-from web.queries import PAGE_ROWS, SEARCHED_ROWS, Filter
+from web.queries import PAGE_ROWS, SEARCHED_ROWS
 
 _PARKED = "not done and published_at is null"
 _ON_STREAM = "not done and published_at is not null and status = 'PENDING' and attempt > 0"
@@ -27,15 +28,27 @@ def event_count_of(status: EventStatus) -> str:
 
 def listing(wanted: Filter) -> tuple[Command, ...]:
     """A filtered list of notifications."""
+    event = "(select e.{} from event e where e.id = event_pk) = {}"
     told = [
         f"user_id = {quoted(wanted.user)}" if wanted.user is not None else "",
-        _has(wanted.status) if wanted.status is not None else "",
+        _has_one_of(wanted.statuses),
         f"channel = '{wanted.channel}'" if wanted.channel is not None else "",
+        event.format("event_id", quoted(wanted.event)) if wanted.event is not None else "",
+        event.format("type", quoted(wanted.type)) if wanted.type is not None else "",
+        f"exists (select from attempt where notification_id = id and provider = {quoted(wanted.provider)})"
+        if wanted.provider is not None
+        else "",
+        f"reason = {quoted(wanted.reason)}" if wanted.reason is not None else "",
+        f"strpos(lower(error), lower({quoted(wanted.error)})) > 0" if wanted.error is not None else "",
+        f"created_at >= '{iso(wanted.since)}'" if wanted.since is not None else "",
+        f"created_at < '{iso(wanted.until)}'" if wanted.until is not None else "",
         f"id < {wanted.before}" if wanted.before is not None else "",
+        f"id > {wanted.after}" if wanted.after is not None else "",
     ]
     conditions = " and ".join(part for part in told if part)
     where = f" where {conditions}" if conditions else ""
-    return (Command("this list", f"select * from notification{where} order by id desc limit {PAGE_ROWS}"),)
+    order = "id desc" if wanted.after is None else "id"
+    return (Command("this list", f"select * from notification{where} order by {order} limit {PAGE_ROWS}"),)
 
 
 def retries() -> tuple[Command, ...]:
@@ -94,6 +107,11 @@ def user(user_id: str) -> tuple[Command, ...]:
 
 def _has(status: Status) -> str:
     return f"final_status = '{status}'" if status.final else f"not done and status = '{status}'"
+
+
+def _has_one_of(statuses: tuple[Status, ...]) -> str:
+    told = " or ".join(_has(status) for status in statuses)
+    return f"({told})" if len(statuses) > 1 else told
 
 
 def _newest(table: str, status: str, most: int) -> str:

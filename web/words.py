@@ -1,7 +1,7 @@
 """Sentences: how long, how many, and why, as a person would say it. Pure."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from math import floor
 from typing import Any
 
@@ -61,6 +61,11 @@ def ago(then: datetime, now: datetime) -> str:
     if not unit:
         return "just now"
     return f"{seconds // size} {unit} ago" if then < now else f"in {seconds // size} {unit}"
+
+
+def utc(then: datetime) -> str:
+    """To the second, as a person reads UTC: "2026-03-31 16:30:00Z"."""
+    return f"{then.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def number(n: int) -> str:

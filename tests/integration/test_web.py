@@ -160,31 +160,6 @@ async def test_lists_by_status_channel_and_user(browser: httpx2.AsyncClient, res
     assert await ids_of(browser, f"/notifications?before={started[0]}") == sorted(waiting, reverse=True)
 
 
-@pytest.mark.parametrize(
-    "query", ["", "status=SENT", "channel=EMAIL", "user=user_123", "status=SENT&channel=EMAIL", "status=PENDING"]
-)
-async def test_paging_shows_each_row_once(
-    browser: httpx2.AsyncClient, resources: Resources, monkeypatch: pytest.MonkeyPatch, query: str
-) -> None:
-    monkeypatch.setattr(queries, "SEARCHED_ROWS", 60)  # so that a page may end for having looked at enough
-    mails, texts = [await support.add_notifications(resources, 70, channel) for channel in (Channel.EMAIL, Channel.SMS)]
-    if "PENDING" not in query:
-        await support.change(resources, "notification", mails + texts, "status = 'SENT'")
-    wanted = mails if "EMAIL" in query else mails + texts
-    assert await ids_of(browser, f"/notifications?{query}") == sorted(wanted, reverse=True)
-
-
-async def test_a_backlog_too_big_to_look_at_is_said_to_be_one(
-    browser: httpx2.AsyncClient, resources: Resources, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "OPEN_ROWS", 3)
-    monkeypatch.setattr(counts, "OPEN_ROWS", 3)
-    ids = await support.add_notifications(resources, 5)
-    await support.change(resources, "notification", ids[4], "published_at = now() - interval '1 h'")
-    assert sorted(await ids_of(browser, "/notifications?status=PENDING")) == [ids[0], ids[1], ids[4]]
-    assert "3 or more" in await page(browser)
-
-
 async def test_counts_are_exact_at_least_or_estimated(
     settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:

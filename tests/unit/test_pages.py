@@ -14,7 +14,6 @@ from web.away import POSTGRESQL, REDIS, Away
 from web.counts import Precision
 from web.overview import Overview, overview
 from web.parts import Bar, bar_rows
-from web.queries import Filter
 from web.render import _environment, html
 from web.story import story
 
@@ -84,8 +83,6 @@ def hostile_pages() -> list[Any]:
         page_of(streams=crowd, newest=rows, failed=made.events(event)),
         page_of(streams=made.streams(), pauses={Channel.EMAIL: [made.pause(HOSTILE)]}),
         page_of(streams=Away(REDIS, HOSTILE), owed=Away(POSTGRESQL, HOSTILE)),
-        pages.listing(SETTINGS, Filter(user=HOSTILE), rows),
-        pages.listing(SETTINGS, Filter(), Away(POSTGRESQL, HOSTILE)),
         story(made.story_rows(event, [failed], [tried]), LIMIT),
         pages.found(HOSTILE, made.events(event), True, LIMIT),
         pages.cannot_read(Away(POSTGRESQL, HOSTILE)),
@@ -197,31 +194,6 @@ def test_a_part_that_could_not_be_read_is_named() -> None:
     document = render(page_of(counts=slow, failed=slow))
     assert document.text.count("Not everything could be read: PostgreSQL took too long over a query.") == 1
     assert "All caught up" in document.text
-
-
-def test_a_list_keeps_its_filter_while_paging() -> None:
-    rows = made.listed(made.notification(Status.FAILED, "SMS", reason="rejected", error="no such number"), next_before=70)
-    page = pages.listing(SETTINGS, Filter(Status.FAILED, Channel.SMS, "user 1&2", before=99), rows)
-    assert page.older == "/admin/queues/notifications?status=FAILED&channel=SMS&user=user+1%262&before=70"
-    assert page.newest == "/admin/queues/notifications?status=FAILED&channel=SMS&user=user+1%262"
-    document = render(page)
-    assert "the provider refused it for good: no such number" in document.text
-    assert [attrs.get("selected", "no") for tag, attrs in document.tags if tag == "option"].count(None) == 2
-    assert "data-refresh-s" not in dict(document.tags)["main"], "an older page stays as it is while it is read"
-
-
-def test_a_list_says_what_it_left_out() -> None:
-    rows = made.listed(next_before=5, searched=20_000, open_capped=True)
-    text = render(pages.listing(SETTINGS, Filter(channel=Channel.SMS), rows)).text
-    assert "Looked through 20,000 notifications" in text
-    assert "5,000 of each channel that have waited longest" in text
-    assert "No such notifications on this page" in text
-
-
-def test_a_list_of_one_user_leads_to_the_user_and_tells_the_sql() -> None:
-    page = pages.listing(SETTINGS, Filter(Status.PENDING, user="o'neil"), made.listed())
-    assert page.user_link == "/admin/queues/user?id=o%27neil"
-    assert "where user_id = 'o''neil' and not done and status = 'PENDING' order by id desc" in render(page).text
 
 
 def test_a_possible_duplicate_is_marked() -> None:
