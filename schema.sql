@@ -107,6 +107,20 @@ create table if not exists tally (                  -- rates and latencies for t
     primary key (width_s, started_at, channel, kind, bin)
 ) with (fillfactor = 50);                           -- each row is added to every 2 s while its bucket lasts
 
+create table if not exists audit (                  -- what people did by hand; rows are only added
+    id     bigint generated always as identity primary key,
+    at     timestamptz not null default now(),
+    who    text not null,
+    role   text not null,
+    action text not null,
+    target text not null,
+    count  bigint,                                  -- rows that moved
+    reason text not null,                           -- in the person's own words
+    detail jsonb
+);
+create index if not exists audit_who on audit (who, id);
+create index if not exists audit_action on audit (action, id);
+
 -- The relay's: what is unfinished, by when it was published, and what is parked, by when it is due. No index mentions `status`,
 -- so that a claim is a heap-only update.
 create index if not exists event_published on event (published_at) where not done;

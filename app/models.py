@@ -113,3 +113,15 @@ class Tally(SQLModel, table=True):
     kind: str = _text(primary_key=True)
     bin: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     n: int = Field(sa_type=BigInteger)
+
+
+class Audit(SQLModel, table=True):
+    id: int = _key()
+    at: datetime = _instant()
+    who: str = _text()
+    role: str = _text()
+    action: str = _text()
+    target: str = _text()
+    count: int | None = Field(default=None, sa_type=BigInteger)
+    reason: str = _text()
+    detail: dict[str, Any] | None = Field(default=None, sa_type=JSONB)

@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     api_port: Port = 3001
     dashboard_host: str = "127.0.0.1"
     dashboard_port: Port = 3000
+    dashboard_read_only: bool = False
+    dashboard_secret: Annotated[str, Field(pattern=r"^(.{16,1000})?$")] = Field("", repr=False)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
 

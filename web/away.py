@@ -44,6 +44,11 @@ async def ask(server: str, question: Awaitable[T]) -> T | Away:
         return Away(server, f"{server} {how_it_failed(error)}.")
 
 
+def status_of(answer: object) -> int:
+    """Of the page that shows the answer: 503 where there is none."""
+    return 503 if isinstance(answer, Away) else 200
+
+
 def how_it_failed(error: BaseException) -> str:
     """Pure: the rest of a sentence that starts with the server's name."""
     cause = getattr(error, "orig", None) or error

@@ -28,10 +28,9 @@ DOUBLE = (
 
 @dataclass(frozen=True, slots=True)
 class ReplayForm:
-    """What a button needs: the token that proves our own page asks, and where to come back to."""
+    """What a button needs: where to send it, and where to come back to."""
 
     action: str
-    token: str
     hidden: tuple[tuple[str, str], ...]
 
 
@@ -110,7 +109,7 @@ class DeadLetters:
     commands: tuple[Command, ...]
 
 
-def failures(settings: Settings, wanted: FailureFilter, rows: FailureRows | Away, token: str, notice: str) -> Failures:
+def failures(settings: Settings, wanted: FailureFilter, rows: FailureRows | Away, notice: str) -> Failures:
     """The page, from its rows or from why there are none."""
     answered = None if isinstance(rows, Away) else rows
     limit = limit_words(settings)
@@ -127,7 +126,7 @@ def failures(settings: Settings, wanted: FailureFilter, rows: FailureRows | Away
         filter_words=_filter_words(wanted, limit),
         all_link=links.FAILURES if wanted.status or wanted.reason else None,
         lines=lines,
-        replay=_form(token, "failures", {**chosen, "before": wanted.before}),
+        replay=_form("failures", {**chosen, "before": wanted.before}),
         warning=DOUBLE if any(shown.badge.text == Status.UNKNOWN for shown in lines) else "",
         older=links.failures(**chosen, before=older) if older is not None else None,
         newest=links.failures(**chosen) if wanted.before is not None else None,
@@ -137,7 +136,7 @@ def failures(settings: Settings, wanted: FailureFilter, rows: FailureRows | Away
     )
 
 
-def dead_letters(settings: Settings, rows: DeadRows | Away, entries: DeadEntries | Away, token: str, notice: str) -> DeadLetters:
+def dead_letters(settings: Settings, rows: DeadRows | Away, entries: DeadEntries | Away, notice: str) -> DeadLetters:
     """The page; either part may be missing."""
     read = None if isinstance(rows, Away) else rows
     found = None if isinstance(entries, Away) else entries
@@ -151,7 +150,7 @@ def dead_letters(settings: Settings, rows: DeadRows | Away, entries: DeadEntries
         groups=tuple(DeadGroupLine(g.what, g.error, words.number(g.n)) for g in read.groups) if read else (),
         events=tuple(event_line(event, read.now, limit) for event in read.events) if read else (),
         notifications=tuple(line(row, read.now, limit) for row in read.notifications) if read else (),
-        replay=_form(token, "dead", {}),
+        replay=_form("dead", {}),
         entries=None if found is None else tuple(_entry(entry_id, fields) for entry_id, fields in found.entries),
         length=words.number(found.length) if found else "",
         notes=(_capped(GROUPED_ROWS, " rows that failed"),) if read and read.capped else (),
@@ -165,9 +164,9 @@ def dead_letters(settings: Settings, rows: DeadRows | Away, entries: DeadEntries
     )
 
 
-def _form(token: str, back: str, chosen: dict[str, object]) -> ReplayForm:
+def _form(back: str, chosen: dict[str, object]) -> ReplayForm:
     kept = tuple((name, str(value)) for name, value in chosen.items() if value is not None)
-    return ReplayForm(links.REPLAY, token, (("back", back), *kept))
+    return ReplayForm(links.REPLAY, (("back", back), *kept))
 
 
 def _capped(rows: int, of_what: str) -> str:

@@ -18,6 +18,7 @@ FAILURES = f"{BASE}/failures"
 DEAD_LETTERS = f"{BASE}/dead-letters"
 CONSISTENCY = f"{BASE}/consistency"
 REPLAY = f"{BASE}/replay"
+AUDIT = f"{BASE}/audit"
 STATIC = "/static"
 # The navigation: groups of pages. The page whose title (or `section`, where its record has one) is a name is the current one.
 PAGES = (
@@ -36,7 +37,10 @@ PAGES = (
     ),
     (
         "System",
-        (("Does it add up?", CONSISTENCY),),
+        (
+            ("Does it add up?", CONSISTENCY),
+            ("Audit", AUDIT),
+        ),
     ),
 )
 
@@ -73,6 +77,11 @@ def failures(**wanted: object) -> str:
 
 def dead_letters(**wanted: object) -> str:
     return _with_query(DEAD_LETTERS, wanted)
+
+
+def audit(**wanted: object) -> str:
+    """The log of actions with the filters that are set."""
+    return _with_query(AUDIT, wanted)
 
 
 def length_command(cli: str, stream: str) -> str:

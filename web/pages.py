@@ -41,8 +41,8 @@ def refused(status: int) -> Message:
     return Message("Not possible", None, "This page only shows: it does not take this request.")
 
 
-def not_ours(sentence: str) -> Message:
-    """A POST that does not come from a page of ours, or that asks for nothing we do."""
+def unchanged(sentence: str) -> Message:
+    """A POST that was refused, or that asks for nothing we do."""
     return Message("Nothing was changed", None, sentence)
 
 

@@ -8,6 +8,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from web import links
+from web.access import access
+from web.audit_page import AuditPage
 from web.consistency import Consistency
 from web.failures import DeadLetters, Failures
 from web.listing import ListPage
@@ -17,7 +19,9 @@ from web.retries import Retries
 from web.story import Story
 from web.user import UserPage
 
-Page: TypeAlias = Overview | ListPage | Retries | Failures | DeadLetters | Consistency | UserPage | Story | MessagePage
+Page: TypeAlias = (
+    Overview | ListPage | Retries | Failures | DeadLetters | Consistency | UserPage | Story | AuditPage | MessagePage
+)
 
 TEMPLATES: dict[type, str] = {
     Overview: "overview.html",
@@ -28,6 +32,7 @@ TEMPLATES: dict[type, str] = {
     Consistency: "consistency.html",
     UserPage: "user.html",
     Story: "story.html",
+    AuditPage: "audit.html",
     MessagePage: "message.html",
 }
 HEADERS = {
@@ -47,7 +52,7 @@ _environment = Environment(
     auto_reload=False,
 )
 _environment.globals.update(
-    base=links.BASE, notifications=links.NOTIFICATIONS, search=links.SEARCH, static=links.STATIC, pages=links.PAGES
+    base=links.BASE, notifications=links.NOTIFICATIONS, search=links.SEARCH, static=links.STATIC, pages=links.PAGES, access=access
 )
 
 

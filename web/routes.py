@@ -1,10 +1,9 @@
-"""The dashboard's handlers: parse, ask both servers at once, build the page, answer. GET only reads, POST replays."""
+"""The dashboard's handlers: parse, ask both servers at once, build the page, answer. GET only reads, actions.py guards POST."""
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,18 +20,20 @@ from app.domain import Status
 from app.pauses import read_pauses
 from app.settings import Settings
 from app.stream_stats import stream_stats
-from web import counts, failure_queries, links, lookups, pages, retry_queries, search_queries
+from web import audit, counts, failure_queries, links, lookups, pages, retry_queries, search_queries
+from web.actions import Act, post
 from web.allowance import read_allowance
-from web.away import POSTGRESQL, REDIS, Away, ask
+from web.away import POSTGRESQL, REDIS, Away, ask, status_of
 from web.consistency import compare, consistency
 from web.failure_queries import BAD, FailureFilter
 from web.failures import dead_letters, failures
 from web.filters import Filter, read_filter, row_id, stored_text
+from web.gate import Gate
 from web.listing import listing
 from web.overview import overview
 from web.parts import limit_words
 from web.render import SecureHeaders, respond
-from web.replay import BODY_MAX, COOKIE, KINDS, NotOurs, Replay, check_ours, hand_out, notice, replay, token_of
+from web.replay import KINDS, Replay, notice, replay
 from web.retries import retries
 from web.story import story
 from web.user import user_page
@@ -52,13 +53,14 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis) -> ASGIApp:
         Route(links.FAILURES, dashboard.failures),
         Route(links.DEAD_LETTERS, dashboard.dead_letters),
         Route(links.CONSISTENCY, dashboard.consistency),
-        Route(links.REPLAY, dashboard.replay, methods=["POST"]),
+        post(links.REPLAY, dashboard.replay),
+        *audit.routes(engine),
         Route(links.BASE + "/events/{event_pk}", dashboard.event),
         Route(links.SEARCH, dashboard.search),
         Mount(links.STATIC, StaticFiles(packages=[("web", "static")])),
     ]
     inside = Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: broken})
-    return SecureHeaders(TrustedHostMiddleware(inside, allowed_hosts(settings), www_redirect=False))
+    return SecureHeaders(TrustedHostMiddleware(Gate(inside, settings), allowed_hosts(settings), www_redirect=False))
 
 
 def allowed_hosts(settings: Settings) -> list[str]:
@@ -114,20 +116,18 @@ class Dashboard:
         return respond(retries(self.settings, rows), status_of(rows))
 
     async def failures(self, request: Request) -> Response:
-        asked, token = dict(request.query_params), token_of(request)
+        asked = dict(request.query_params)
         wanted = parse_failures(asked)
         rows = await ask(POSTGRESQL, failure_queries.failures(self.engine, wanted))
-        page = failures(self.settings, wanted, rows, token, notice(asked))
-        return hand_out(respond(page, status_of(rows)), request, token)
+        return respond(failures(self.settings, wanted, rows, notice(asked)), status_of(rows))
 
     async def dead_letters(self, request: Request) -> Response:
-        token = token_of(request)
         rows, entries = await asyncio.gather(
             ask(POSTGRESQL, failure_queries.dead_letters(self.engine)),
             ask(REDIS, failure_queries.dead_entries(self.redis)),
         )
-        page = dead_letters(self.settings, rows, entries, token, notice(dict(request.query_params)))
-        return hand_out(respond(page, status_of(rows)), request, token)
+        page = dead_letters(self.settings, rows, entries, notice(dict(request.query_params)))
+        return respond(page, status_of(rows))
 
     async def consistency(self, _request: Request) -> Response:
         """One comparison at a time, however many ask: it costs seconds."""
@@ -135,20 +135,15 @@ class Dashboard:
             facts = await compare(self.settings, self.redis)
         return respond(consistency(self.settings, facts), status_of(facts))
 
-    async def replay(self, request: Request) -> Response:
+    async def replay(self, act: Act) -> Response:
         """Replay one row, then back to the page that asked, which says what happened."""
-        form = await read_form(request)
-        try:
-            check_ours(request.headers, request.cookies.get(COOKIE, ""), form.get("token", ""))
-        except NotOurs as why:
-            return respond(pages.not_ours(str(why)), 403)
-        wanted = parse_replay(form)
+        wanted = parse_replay(act.form)
         if wanted is None:
-            return respond(pages.not_ours("This form names no row to replay."), 400)
-        told = await ask(POSTGRESQL, replay(self.settings, wanted))
+            return respond(pages.unchanged("This form names no row to replay."), 400)
+        told = await ask(POSTGRESQL, replay(self.settings, act, wanted))
         if isinstance(told, Away):
             return respond(pages.cannot_replay(told), 503)
-        return RedirectResponse(back_to(form, told), 303)
+        return RedirectResponse(back_to(act.form, told), 303)
 
     async def event(self, request: Request) -> Response:
         event_pk = row_id(request.path_params["event_pk"])
@@ -201,23 +196,6 @@ def back_to(form: Mapping[str, str], told: Mapping[str, str]) -> str:
         return links.dead_letters(**told)
     kept = parse_failures(form)
     return links.failures(status=kept.status, reason=kept.reason, before=kept.before, **told)
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a small form, the last of each name; {} where it is none, or too big."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_MAX:
-            return {}
-    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        return {}
-    return dict(parse_qsl(body.decode("latin-1")))
-
-
-def status_of(rows: object) -> int:
-    """503 where PostgreSQL is away."""
-    return 503 if isinstance(rows, Away) else 200
 
 
 async def refused(_request: Request, error: Exception) -> Response:

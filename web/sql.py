@@ -105,6 +105,13 @@ def user(user_id: str) -> tuple[Command, ...]:
     )
 
 
+def audit(who: str | None, action: str | None) -> tuple[Command, ...]:
+    """The log of actions."""
+    told = [f"{column} = {quoted(text)}" for column, text in (("who", who), ("action", action)) if text is not None]
+    where = f" where {' and '.join(told)}" if told else ""
+    return (Command("this list", f"select * from audit{where} order by id desc limit {PAGE_ROWS}"),)
+
+
 def _has(status: Status) -> str:
     return f"final_status = '{status}'" if status.final else f"not done and status = '{status}'"
 

@@ -9,6 +9,7 @@ import asyncpg
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

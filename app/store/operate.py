@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from app.domain import EventStatus, Status
 
 if TYPE_CHECKING:
-    from app.store.batch import Pool
+    from app.store.batch import Connection, Pool
 
 
 class Operated(NamedTuple):
@@ -72,7 +72,7 @@ from mine left join moved using (id) order by mine.id
 """
 
 
-async def replay_notifications(pool: "Pool", ids: Sequence[int]) -> list[Operated]:
+async def replay_notifications(pool: "Pool | Connection", ids: Sequence[int]) -> list[Operated]:
     """FAILED or UNKNOWN -> PENDING, parked: due now, tries from 0, marked where it may have been sent.
 
     One answer per existing id, by id. The provider gets a new idempotency key. What is past `expires_at` ends FAILED once more.
@@ -80,11 +80,11 @@ async def replay_notifications(pool: "Pool", ids: Sequence[int]) -> list[Operate
     return [Operated(r["id"], r["moved"], Status(r["status"])) for r in await pool.fetch(REPLAY_NOTIFICATIONS, ids)]
 
 
-async def replay_events(pool: "Pool", ids: Sequence[int]) -> list[OperatedEvent]:
+async def replay_events(pool: "Pool | Connection", ids: Sequence[int]) -> list[OperatedEvent]:
     """FAILED (a dead letter, or expired) -> NEW, parked: it is routed again. One answer per existing `event.id`, by id."""
     return [OperatedEvent(r["id"], r["moved"], EventStatus(r["status"])) for r in await pool.fetch(REPLAY_EVENTS, ids)]
 
 
-async def cancel_notifications(pool: "Pool", ids: Sequence[int]) -> list[Operated]:
+async def cancel_notifications(pool: "Pool | Connection", ids: Sequence[int]) -> list[Operated]:
     """PENDING -> CANCELLED, reason `cancelled`: also between two tries. One answer per existing id, by id."""
     return [Operated(r["id"], r["moved"], Status(r["status"])) for r in await pool.fetch(CANCEL_NOTIFICATIONS, ids)]

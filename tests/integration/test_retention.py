@@ -68,7 +68,7 @@ async def test_an_event_that_is_replayed_while_it_is_being_deleted_is_kept(resou
     async with resources.pool.acquire() as replaying:
         transaction = replaying.transaction()
         await transaction.start()
-        await replay_events(replaying, [pk])  # type: ignore[arg-type]
+        await replay_events(replaying, [pk])
         purging = asyncio.create_task(purge(resources))
         await wait_until(lambda: resources.pool.fetchval("select count(*) > 0 from pg_locks where not granted"))
         await transaction.commit()

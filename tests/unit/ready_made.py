@@ -9,6 +9,7 @@ from app.pauses import Pause
 from app.settings import load_settings
 from app.stream_stats import STREAMS, ConsumerStats, StreamStats
 from app.streams import EVENTS, channel_stream
+from web.access import Access, Role
 from web.counts import Count, CountRows, Owed, OwedRows, Precision
 from web.lookups import EventRows, StoryRows
 from web.queries import Listed, ListRows
@@ -16,6 +17,8 @@ from web.queries import Listed, ListRows
 NOW = datetime(2026, 11, 22, 3, 0, 0, tzinfo=UTC)
 SETTINGS = load_settings(_env_file=None)
 LIMIT = "rate limited: more than 5 events in 60 s"
+TOKEN = "t" * 43
+OPERATOR, VIEWER = Access("ann", Role.OPERATOR, TOKEN), Access("vic", Role.VIEWER, TOKEN)
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u202e{{ 7*7 }}"
 
 

@@ -10,6 +10,7 @@ from app.domain import Channel, Status
 from tests.unit import ready_made as made
 from tests.unit.ready_made import HOSTILE, LIMIT, NOW, SETTINGS
 from web import pages
+from web.access import Access, accessed_by
 from web.away import POSTGRESQL, REDIS, Away
 from web.counts import Precision
 from web.overview import Overview, overview
@@ -52,8 +53,10 @@ class Document(HTMLParser):
         return [str(attrs[name]) for found, attrs in self.tags if found == tag and name in attrs]
 
 
-def render(page: Any) -> Document:
-    return Document(html(page))
+def render(page: Any, who: Access = made.OPERATOR) -> Document:
+    """As `who` sees it."""
+    with accessed_by(who):
+        return Document(html(page))
 
 
 def page_of(**parts: Any) -> Overview:
@@ -224,7 +227,7 @@ def test_shared_pieces_take_hostile_text() -> None:
     template = (
         "{% from 'macros.html' import bars, columns, tile, confirm %}{{ bars(rows, text) }}{{ columns(rows, text, text, text) }}"
         "{{ tile(text, text, 'bad', '/admin/queues', text) }}{{ tile(text, text) }}"
-        "{% call confirm('c', text, text, '/admin/queues', text, text, 'danger') %}<p>{{ text }}</p>{% endcall %}"
+        "{% call confirm('c', text, text, '/admin/queues', text, 'danger') %}<p>{{ text }}</p>{% endcall %}"
     )
     document = Document(_environment.from_string(template).render(rows=rows, text=HOSTILE))
     assert document.attributes("rect", "width")[1:6:2] == ["100", "0", "33"], "a track, then the bar"

@@ -1,5 +1,6 @@
 """The pages of an operator's bad day, with ready-made data: retries, failures, dead letters, one user."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from app.domain import Channel, EventStatus, Status
 from app.models import Preference
 from tests.unit import ready_made as made
-from tests.unit.ready_made import HOSTILE, NOW, SETTINGS
+from tests.unit.ready_made import HOSTILE, NOW, SETTINGS, TOKEN
 from tests.unit.test_pages import NO_POSTGRESQL, NO_REDIS, Document, render
+from web.access import Access
 from web.allowance import Allowance
 from web.failure_queries import DeadEntries, DeadGroup, DeadRows, FailureFilter, FailureGroup, FailureRows
 from web.failures import DOUBLE, dead_letters, failures
@@ -18,7 +20,6 @@ from web.retries import retries
 from web.retry_queries import Due, RetryRows
 from web.user import user_page
 
-TOKEN = "t" * 43
 NONE_DUE = {c: Due() for c in Channel}
 NO_FAILURES = FailureRows(NOW, [], [])
 NO_DEAD = DeadRows(NOW, [], [], [])
@@ -30,11 +31,11 @@ def listed(*args: Any, **other: Any) -> Listed:
 
 
 def failures_page(rows: Any, wanted: FailureFilter | None = None, notice: str = "") -> Any:
-    return failures(SETTINGS, wanted or FailureFilter(), rows, TOKEN, notice)
+    return failures(SETTINGS, wanted or FailureFilter(), rows, notice)
 
 
 def dead_page(rows: Any = NO_DEAD, entries: Any = NO_ENTRIES) -> Any:
-    return dead_letters(SETTINGS, rows, entries, TOKEN, "")
+    return dead_letters(SETTINGS, rows, entries, "")
 
 
 def hidden(document: Document) -> dict[str, str]:
@@ -105,6 +106,19 @@ def test_each_failure_has_its_way_back() -> None:
     forms = [attrs for tag, attrs in document.tags if tag == "form" and attrs.get("method") == "post"]
     assert {form["action"] for form in forms} == {"/admin/queues/replay"}
     assert DOUBLE not in document.text
+
+
+@pytest.mark.parametrize("who", [made.VIEWER, replace(made.OPERATOR, read_only=True)], ids=["a viewer", "read-only"])
+def test_who_may_not_act_sees_no_button(who: Access) -> None:
+    event = made.event(id=8, status=EventStatus.FAILED.value, reason="dead_letter")
+    for page in (
+        failures_page(FailureRows(NOW, [], [listed(Status.FAILED, reason="rejected")])),
+        dead_page(DeadRows(NOW, [], [event], [listed(Status.FAILED, reason="dead_letter")])),
+    ):
+        document = render(page, who)
+        assert "evt-123" in document.text
+        assert buttons(document) == []
+        assert "post" not in document.attributes("form", "method")
 
 
 def test_unknown_is_warned_about_in_words() -> None:
