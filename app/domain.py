@@ -54,6 +54,7 @@ class Reason(StrEnum):
     OUT_OF_TRIES = "out_of_tries"
     EXPIRED = "expired"
     DEAD_LETTER = "dead_letter"
+    DISCARDED = "discarded"  # a dead letter that an operator gave up
     RATE_LIMITED = "rate_limited"
     CRASHED = "crashed"
     NO_ANSWER = "no_answer"

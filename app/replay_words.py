@@ -12,6 +12,7 @@ REASONS: dict[str, str] = {
     Reason.OUT_OF_TRIES: "every allowed try failed",
     Reason.EXPIRED: "its time (expiresAt) had passed: it will end the same way",
     Reason.DEAD_LETTER: "its stream entry ended in silence too often",
+    Reason.DISCARDED: "a dead letter that somebody discarded",
     Reason.RATE_LIMITED: "over the user's limit then; a replay is not limited again, so they all go out",
     Reason.CRASHED: "the consumer died in mid-send",
     Reason.NO_ANSWER: "the provider did not answer",

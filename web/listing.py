@@ -1,6 +1,6 @@
 """The list of notifications: its filter, one page of lines, and what may be done to them. A record, built by pure functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.domain import Channel, Reason, Status
@@ -8,9 +8,11 @@ from app.settings import Settings
 from web import links, sql, words
 from web.away import Away
 from web.filters import Asked, Filter, Several, filter_words, query_of
+from web.operations import RULES, Operation, possible
 from web.parts import REFRESH_S, Command, Line, limit_words, line
 from web.queries import ListRows, Searched
 
+ON_LISTS = (Operation.REPLAY, Operation.CANCEL)
 FURTHER = ("event", "type", "provider", "reason", "until")
 
 
@@ -33,6 +35,34 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One line; `act` leads to what may be done to it, None: nothing."""
+
+    line: Line
+    act: str | None
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """What is sent with the list's form, and what it says."""
+
+    do: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """A list whose lines can be chosen: `selected` acts on those, `all` on everything that `hidden`, the filter, matches."""
+
+    action: str
+    hidden: tuple[tuple[str, str], ...]
+    selected: tuple[Button, ...]
+    all: tuple[Button, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ListPage:
     """`faults` say what of the filter was not understood, `notes` what the list leaves out, `problem` why it was not read."""
 
@@ -47,7 +77,7 @@ class ListPage:
     filtered: bool
     user_link: str | None
     faults: tuple[str, ...]
-    lines: tuple[Line, ...]
+    list: Choosing
     notes: tuple[str, ...]
     problem: str
     older: str | None
@@ -75,7 +105,7 @@ def listing(settings: Settings, asked: Asked, typed: Mapping[str, str], rows: Li
         filtered=bool(query),
         user_link=links.user(wanted.user) if wanted.user else None,
         faults=asked.faults,
-        lines=tuple(line(found, answered.now, limit) for found in answered.listed) if answered else (),
+        list=choosing(wanted, tuple(line(found, answered.now, limit) for found in answered.listed) if answered else ()),
         notes=_notes(answered) if answered else (),
         problem=rows.sentence if isinstance(rows, Away) else "",
         older=links.notifications(**query, before=older) if older is not None else None,
@@ -84,6 +114,27 @@ def listing(settings: Settings, asked: Asked, typed: Mapping[str, str], rows: Li
         newest=links.notifications(**query) if wanted.before is not None or wanted.after is not None else None,
         commands=sql.listing(wanted),
     )
+
+
+def choosing(wanted: Filter, lines: Sequence[Line]) -> Choosing:
+    """These lines of what is filtered, to be chosen from."""
+    verbs = {found for shown in lines if (found := possible(shown.badge.text))}
+    query = query_of(wanted)
+    what = "all that match" if query else "all"
+    return Choosing(
+        action=links.ACT,
+        hidden=tuple((name, str(value)) for name, value in query.items()),
+        selected=tuple(Button(f"{one}-selected", f"{RULES[one].verb} selected…") for one in Operation if one in verbs),
+        all=tuple(Button(f"{one}-all", f"{RULES[one].verb} {what}…") for one in ON_LISTS if RULES[one].narrow(wanted)),
+        rows=tuple(_row(shown) for shown in lines),
+    )
+
+
+def _row(shown: Line) -> Row:
+    operation = possible(shown.badge.text)
+    if operation is None:
+        return Row(shown, None, "")
+    return Row(shown, links.act(f"{operation}-selected", id=shown.id), f"{RULES[operation].verb}…")
 
 
 def fields(wanted: Filter, typed: Mapping[str, str]) -> dict[str, Field]:

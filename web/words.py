@@ -20,6 +20,7 @@ _REASONS: dict[str, str] = {
     Reason.OUT_OF_TRIES: "every allowed try failed",
     Reason.EXPIRED: "it expired before it could be sent",
     Reason.DEAD_LETTER: "its stream entry could not be processed (dead letter)",
+    Reason.DISCARDED: "a dead letter, given up by hand",
     Reason.CRASHED: "the consumer died in mid-send",
     Reason.NO_ANSWER: "the provider did not answer, it may have been sent",
     Reason.CANCELLED: "stopped before it was sent",

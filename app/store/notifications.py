@@ -152,7 +152,7 @@ with told as (
   select told.*, mine.status as was, mine.claimed_by, mine.claimed_at, mine.possible_duplicate
   from told join mine using (id, attempt)
   where mine.status = 'PROCESSING' or (mine.status = 'UNKNOWN' and told.outcome <> 'unknown')
-    or (mine.status = 'FAILED' and mine.reason in ('crashed', 'dead_letter') and told.outcome = 'sent')
+    or (mine.status = 'FAILED' and mine.reason in ('crashed', 'dead_letter', 'discarded') and told.outcome = 'sent')
 ), moved as (
   update notification n set status = u.status, reason = u.reason, error = u.error,
     possible_duplicate = n.possible_duplicate or (u.outcome = 'unknown' and u.status <> 'UNKNOWN'),

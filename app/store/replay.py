@@ -15,7 +15,7 @@ from app.domain import Channel, Reason, Status
 from app.store.operate import EVENT_AGAIN, NOTIFICATION_AGAIN
 
 if TYPE_CHECKING:
-    from app.store.batch import Pool
+    from app.store.batch import Connection, Pool
 
 COUNT_MAX = 100_000
 COUNT_WITHIN_S = 10
@@ -112,6 +112,20 @@ from (select count(*) as seen, max(id) as last_id from page) p,
 REPLAY_NOTIFICATIONS = REPLAY.format(table="notification", wanted=NOTIFICATIONS, again=NOTIFICATION_AGAIN)
 REPLAY_EVENTS = REPLAY.format(table="event", wanted=EVENTS, again=EVENT_AGAIN)
 
+REPLAY_CHOSEN = f"""
+with locked as (
+  select id, status, updated_at from notification where id = any($1::bigint[]) order by id for update
+), mine as (
+  select id, status, row_number() over (order by id) - 1 as place from locked
+  where status in ('FAILED', 'UNKNOWN') and updated_at <= $2
+), moved as (
+  update notification n set {NOTIFICATION_AGAIN}, due_at = greatest(now(), $3::timestamptz) + mine.place * $4::interval
+  from mine where n.id = mine.id
+  returning n.due_at
+)
+select count(*) as moved, max(due_at) as last_due_at from moved
+"""  # noqa: S608 (constants)
+
 # A replayed row that waits to be published is the only parked one with no try since.
 ROOM_FROM = """
 select greatest(now(), max(last.due_at) + $2::interval) from unnest($1::text[]) as c(channel) left join lateral (
@@ -162,6 +176,18 @@ async def replay_batch(
         row = await connection.fetchrow(query, *_columns(wanted, as_of), after_id, limit, due_at, step)
     assert row is not None
     return Batch(*row)
+
+
+async def replay_chosen(
+    pool: "Pool | Connection", ids: Sequence[int], as_of: datetime, due_at: datetime, step: timedelta
+) -> tuple[int, datetime | None]:
+    """Replay those of `ids` that are FAILED or UNKNOWN and had ended at `as_of`: how many, and when the last of them is due.
+
+    The first is due at `due_at`, or now where that has passed; each further one a `step` later.
+    """
+    row = await pool.fetchrow(REPLAY_CHOSEN, ids, as_of, due_at, step)
+    assert row is not None
+    return row["moved"], row["last_due_at"]
 
 
 async def find_notifications(pool: "Pool", ids: Sequence[int]) -> list[Found]:

@@ -38,11 +38,12 @@ async function refresh() {
   schedule();
 }
 
-// Someone is reading, copying or typing inside <main>: the next round will do.
+// Someone is reading, copying, choosing or typing inside <main>: the next round will do.
 function busy() {
   const selection = getSelection();
   const selecting = !selection.isCollapsed && main().contains(selection.anchorNode);
-  return selecting || main().contains(document.activeElement?.closest("input, select"));
+  const choosing = main().querySelector("form.choose input:checked");
+  return selecting || choosing || main().contains(document.activeElement?.closest("input, select"));
 }
 
 function swap(fresh) {
