@@ -43,6 +43,11 @@ def breaker_key(channel: str) -> str:
     return f"tidings:{{0}}:breaker:{channel.lower()}"
 
 
+def fault_key(channel: str) -> str:
+    """What is made to be wrong with the simulated provider of one channel."""
+    return f"tidings:{{0}}:fault:{channel.lower()}"
+
+
 CHANNEL_OF: dict[str, Channel] = {channel_stream(channel): channel for channel in Channel}
 WORK_STREAMS: tuple[str, ...] = (EVENTS, *CHANNEL_OF)
 

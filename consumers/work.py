@@ -20,6 +20,7 @@ from consumers.circuit import Circuit
 from consumers.consumer import BATCH_MAX, LANES, Consumer
 from consumers.database import Database
 from consumers.deliver import Deliver
+from consumers.faults import follow_faults
 from consumers.providers import Provider
 from consumers.providers.choose import open_providers
 from consumers.relay import Relay
@@ -77,6 +78,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
                 duties.create_task(retention.run(stopping), name="retention"),
                 duties.create_task(Watch(resources, database, consumers, signs).run(), name="watch"),
                 *(duties.create_task(circuit.run(resources.redis), name=f"tell {c}") for c, circuit in circuits.items()),
+                duties.create_task(follow_faults(resources.redis, providers), name="follow faults"),
             ]
             await stopping.wait()
             for repair in repairing:  # cut anywhere they leave nothing that the next one does not find

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from app.addresses import DASHBOARD_PATH
-from app.streams import GROUP
+from app.streams import GROUP, fault_key
 
 BASE = DASHBOARD_PATH
 SEARCH = f"{BASE}/search"
@@ -19,6 +19,9 @@ DEAD_LETTERS = f"{BASE}/dead-letters"
 CONSISTENCY = f"{BASE}/consistency"
 REPLAY = f"{BASE}/replay"
 AUDIT = f"{BASE}/audit"
+MAILBOX = f"{BASE}/mailbox"
+FAULTS = f"{BASE}/faults"
+FAULT = f"{FAULTS}/set"
 STATIC = "/static"
 # The navigation: groups of pages. The page whose title (or `section`, where its record has one) is a name is the current one.
 PAGES = (
@@ -41,6 +44,10 @@ PAGES = (
             ("Does it add up?", CONSISTENCY),
             ("Audit", AUDIT),
         ),
+    ),
+    (
+        "Development",
+        (("Mailbox", MAILBOX), ("Fault panel", FAULTS)),
     ),
 )
 
@@ -82,6 +89,21 @@ def dead_letters(**wanted: object) -> str:
 def audit(**wanted: object) -> str:
     """The log of actions with the filters that are set."""
     return _with_query(AUDIT, wanted)
+
+
+def mailbox(**wanted: object) -> str:
+    """What the simulated providers sent, with the filters that are set."""
+    return _with_query(MAILBOX, wanted)
+
+
+def faults(**told: object) -> str:
+    """The fault panel, with what just happened."""
+    return _with_query(FAULTS, told)
+
+
+def fault_key_quoted(channel: str) -> str:
+    """The key of a channel's fault, for a shell."""
+    return shlex.quote(fault_key(channel))
 
 
 def length_command(cli: str, stream: str) -> str:

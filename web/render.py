@@ -13,7 +13,9 @@ from web.audit_page import AuditPage
 from web.confirm import Confirm, JobPage, JobsPage
 from web.consistency import Consistency
 from web.failures import DeadLetters, Failures
+from web.faults import FaultPanel
 from web.listing import ListPage
+from web.mailbox import Mailbox
 from web.overview import Overview
 from web.pages import Message as MessagePage
 from web.retries import Retries
@@ -31,6 +33,8 @@ Page: TypeAlias = (
     | Story
     | AuditPage
     | MessagePage
+    | Mailbox
+    | FaultPanel
     | Confirm
     | JobPage
     | JobsPage
@@ -50,6 +54,8 @@ TEMPLATES: dict[type, str] = {
     Story: "story.html",
     AuditPage: "audit.html",
     MessagePage: "message.html",
+    Mailbox: "mailbox.html",
+    FaultPanel: "faults.html",
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -70,6 +76,7 @@ _environment = Environment(
 _environment.globals.update(
     base=links.BASE, notifications=links.NOTIFICATIONS, search=links.SEARCH, static=links.STATIC, pages=links.PAGES, access=access
 )
+_environment.globals.update(mailbox=links.MAILBOX, fault_panel=links.FAULTS)
 
 
 def html(page: Page) -> str:

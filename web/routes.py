@@ -20,7 +20,7 @@ from app.domain import Status
 from app.pauses import read_pauses
 from app.settings import Settings
 from app.stream_stats import stream_stats
-from web import audit, bulk, counts, failure_queries, links, lookups, pages, retry_queries, search_queries
+from web import audit, bulk, counts, development, failure_queries, links, lookups, pages, retry_queries, search_queries
 from web.actions import Act, post
 from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask, status_of
@@ -58,6 +58,7 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis) -> ASGIApp:
         *bulk.routes(settings, engine),
         Route(links.BASE + "/events/{event_pk}", dashboard.event),
         Route(links.SEARCH, dashboard.search),
+        *development.routes(settings, engine, redis),
         Mount(links.STATIC, StaticFiles(packages=[("web", "static")])),
     ]
     inside = Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: broken})

@@ -51,6 +51,15 @@ def listing(wanted: Filter) -> tuple[Command, ...]:
     return (Command("this list", f"select * from notification{where} order by {order} limit {PAGE_ROWS}"),)
 
 
+def mailbox() -> tuple[Command, ...]:
+    """What the simulated providers took."""
+    newest = "select * from notification where final_status = 'SENT' order by id desc limit 2000"
+    attempt = "a.notification_id = n.id and a.number = n.attempt and a.provider = 'simulated'"
+    joined = f"join attempt a on {attempt} join event e on e.id = n.event_pk"
+    columns = "n.id, n.channel, n.user_id, a.ended_at, e.type, e.payload"
+    return (Command("what is shown", f"select {columns} from ({newest}) n {joined} order by n.id desc limit 30"),)
+
+
 def retries() -> tuple[Command, ...]:
     """What waits for its next try."""
     within = f"{_PARKED} and due_at <= now() + interval '10 minutes'"

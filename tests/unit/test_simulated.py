@@ -1,12 +1,15 @@
 """The simulated provider: fails as often as it is told to, and the same way each time."""
 
+import asyncio
 import random
+import time
 from statistics import fmean
 
 import pytest
 
 from app.domain import Channel
-from consumers.providers import Message, Receipt, Unavailable
+from app.faults import Fault, Kind
+from consumers.providers import Message, Receipt, Rejected, Unavailable
 from consumers.providers.simulated import Simulated, chances
 
 DRAWS = 10_000
@@ -58,3 +61,47 @@ def test_latency_and_failure_are_spread_evenly_and_apart_from_each_other() -> No
         assert 0 <= min(numbers) < max(numbers) < 1
     slow = [failure for latency, failure in drawn if latency > 0.5]
     assert fmean(slow) == pytest.approx(0.5, abs=0.02)
+
+
+# ---- made to fail
+
+
+def faulty(kind: Kind, amount: float = 0, left_s: float = 60) -> Simulated:
+    provider = Simulated(0, 0, seed=0)
+    provider.current.hear(Fault(kind, amount, left_s))
+    return provider
+
+
+async def test_slow_takes_its_time_and_still_sends() -> None:
+    began = time.monotonic()
+    assert await faulty(Kind.SLOW, 0.08).send(message("7-0")) == Receipt("simulated-7-0")
+    assert 0.06 <= time.monotonic() - began < 1
+
+
+async def test_flaky_fails_as_often_as_it_is_told_to() -> None:
+    provider = faulty(Kind.FLAKY, 50)
+    assert sum([await fails(provider, f"{n}-0") for n in range(2000)]) == pytest.approx(1000, abs=100)
+
+
+async def test_busy_names_the_wait() -> None:
+    with pytest.raises(Unavailable, match="429") as told:
+        await faulty(Kind.BUSY, 30).send(message("7-0"))
+    assert told.value.retry_after_s == 30
+
+
+async def test_strict_refuses_for_good_and_down_for_now() -> None:
+    with pytest.raises(Rejected):
+        await faulty(Kind.REJECTING).send(message("7-0"))
+    with pytest.raises(Unavailable, match="Connection refused"):
+        await faulty(Kind.DOWN).send(message("7-0"))
+
+
+async def test_silence_lasts_until_the_callers_limit() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await faulty(Kind.HANGING).send(message("7-0"))
+
+
+async def test_a_fault_ends_in_time_although_nobody_says_so() -> None:
+    provider = faulty(Kind.DOWN, left_s=0)
+    assert not await fails(provider, "7-0")
