@@ -107,6 +107,13 @@ create table if not exists tally (                  -- rates and latencies for t
     primary key (width_s, started_at, channel, kind, bin)
 ) with (fillfactor = 50);                           -- each row is added to every 2 s while its bucket lasts
 
+create table if not exists channel_pause (          -- channels that an operator has paused; no row: it goes on
+    channel text primary key,
+    since   timestamptz not null default now(),
+    by      text not null,
+    reason  text not null
+);
+
 create table if not exists audit (                  -- what people did by hand; rows are only added
     id     bigint generated always as identity primary key,
     at     timestamptz not null default now(),

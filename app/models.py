@@ -125,3 +125,12 @@ class Audit(SQLModel, table=True):
     count: int | None = Field(default=None, sa_type=BigInteger)
     reason: str = _text()
     detail: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+
+
+class ChannelPause(SQLModel, table=True):
+    __tablename__ = "channel_pause"
+
+    channel: str = _text(primary_key=True)
+    since: datetime = _instant()
+    by: str = _text()
+    reason: str = _text()

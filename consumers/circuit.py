@@ -25,13 +25,17 @@ ANSWERS = frozenset({Outcome.SENT, Outcome.REJECTED})
 
 
 class Circuit:
-    """Open: the consumer takes one entry at a time, to probe. `consumer`: its name, for those who read the state in Redis."""
+    """Open: the consumer takes one entry at a time, to probe. Held (by an operator, consumers/held.py): it takes none.
+
+    `consumer`: its name, for those who read the state in Redis.
+    """
 
     def __init__(self, settings: Settings, channel: Channel, consumer: str) -> None:
         self._channel, self._consumer, self._window_s = channel, consumer, settings.reclaim_after_s
         first_s, longest_s = min(FIRST_WAIT_S, self._window_s / 8), min(LONGEST_WAIT_S, self._window_s / 4)
         self.breaker = Breaker(settings.breaker_after, first_s, longest_s)
         self._closed, self._changed = asyncio.Event(), asyncio.Event()
+        self.held = False
 
     def heard(self, result: Result, attempt: int, tries: int) -> float | None:
         """Notes what a call came to. Seconds until the next probe where the failure is the provider's, None where it is not.
@@ -56,11 +60,11 @@ class Circuit:
 
     def holds(self, in_hand: int) -> bool:
         """May nothing be taken now, with `in_hand` in hand?"""
-        return self.breaker.is_open and (in_hand > 0 or not self.breaker.may_probe(time.monotonic()))
+        return self.held or (self.breaker.is_open and (in_hand > 0 or not self.breaker.may_probe(time.monotonic())))
 
     async def pause(self) -> None:
         """For who is held: returns after a moment, and at once when the circuit closes."""
-        await sleep_or_stop(LOOK_EVERY_S, self._closed)
+        await (asyncio.sleep(LOOK_EVERY_S) if self.held else sleep_or_stop(LOOK_EVERY_S, self._closed))
 
     async def run(self, redis: Redis) -> None:
         """Tells Redis while the circuit is open, for ever; what Redis does not take is told again. Cancel it to end it."""

@@ -21,6 +21,7 @@ from consumers.consumer import BATCH_MAX, LANES, Consumer
 from consumers.database import Database
 from consumers.deliver import Deliver
 from consumers.faults import follow_faults
+from consumers.held import Held
 from consumers.providers import Provider
 from consumers.providers.choose import open_providers
 from consumers.relay import Relay
@@ -45,6 +46,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
     """All duties, until `stopping` is set and what is in hand is done. A duty that fails ends all, and this raises."""
     settings, name, database = resources.settings, consumer_name(), Database()
     circuits = {c: Circuit(settings, c, name) for c in providers}
+    held = Held(resources, circuits)
     delivers = {c: Deliver(resources, database, c, provider, name, circuits[c]) for c, provider in providers.items()}
     alone, relay, retention = Alone(), Relay(resources, database), Retention(resources, database)
     consumers = [
@@ -64,9 +66,15 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
             for c, deliver in delivers.items()
         ),
     ]
-    signs = {"relay": relay.sign, "retention": retention.sign, **{f"record {c}": d.sign for c, d in delivers.items()}}
+    signs = {
+        "relay": relay.sign,
+        "held": held.sign,
+        "retention": retention.sign,
+        **{f"record {c}": d.sign for c, d in delivers.items()},
+    }
     for consumer in consumers:
         signs.update(consumer.signs())
+    await held.read()
     log.info("consuming", consumer=name, streams=[consumer.stream for consumer in consumers])
     async with asyncio.TaskGroup() as recording:
         recorders = [recording.create_task(deliver.run(), name=f"record {c}") for c, deliver in delivers.items()]
@@ -76,6 +84,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
             repairing = [
                 duties.create_task(relay.run(stopping), name="relay"),
                 duties.create_task(retention.run(stopping), name="retention"),
+                duties.create_task(held.run(), name="held"),
                 duties.create_task(Watch(resources, database, consumers, signs).run(), name="watch"),
                 *(duties.create_task(circuit.run(resources.redis), name=f"tell {c}") for c, circuit in circuits.items()),
                 duties.create_task(follow_faults(resources.redis, providers), name="follow faults"),
