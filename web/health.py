@@ -7,13 +7,15 @@ from enum import IntEnum
 
 from app.settings import Settings
 from app.stream_stats import StreamStats
-from app.streams import DEAD
+from app.streams import CHANNEL_OF, DEAD
 from web.away import POSTGRESQL, Away
 from web.counts import OwedRows
-from web.words import duration, number, plural
+from web.words import duration, number, plural, rate
 
 NONE_PAUSED: Mapping[str, str] = {}
 LATE_S = 10.0  # a person who waits for a code notices
+TRIES_MIN = 10  # of fewer attempts a share says little
+FAILING_SHARE = 0.5
 
 
 class Level(IntEnum):
@@ -27,8 +29,26 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """`about`: the streams that it concerns; `short`: the same in a word or two, for their badges."""
+
     level: Level
     sentence: str
+    about: tuple[str, ...] = ()
+    short: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a channel is just now, how many of its attempts fail, and the commonest error of what waits."""
+
+    arriving_per_s: float = 0.0
+    sent_per_s: float = 0.0
+    tries: int = 0
+    failing: int = 0
+    cause: str | None = None
+
+
+NO_PACES: Mapping[str, Pace] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +74,19 @@ def patience(settings: Settings) -> Patience:
     return Patience(settings.lease_s, 3 * settings.reclaim_after_s, settings.reclaim_after_s)
 
 
-def health(
-    streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience, paused: Mapping[str, str] = NONE_PAUSED
-) -> Health:
-    """The worst finding first; where nothing is found, how much is being worked on. `paused`: per stream, in words."""
-    found = sorted(_findings(streams, owed, limits, paused), key=lambda finding: -finding.level)
+def findings(
+    streams: list[StreamStats] | Away,
+    owed: OwedRows | Away,
+    limits: Patience,
+    paused: Mapping[str, str] = NONE_PAUSED,
+    paces: Mapping[str, Pace] = NO_PACES,
+) -> list[Finding]:
+    """All that is remarkable, the worst first. `paused`: per stream, in words; `paces`: per stream, where known."""
+    return sorted(_findings(streams, owed, limits, paused, paces), key=lambda finding: -finding.level)
+
+
+def health(streams: list[StreamStats] | Away, owed: OwedRows | Away, found: Sequence[Finding]) -> Health:
+    """The worst of `findings` is the headline; where nothing is found, how much is being worked on."""
     if found and found[0].level > Level.BUSY:
         return Health(found[0].level, found[0].sentence, tuple(f.sentence for f in found[1:]))
     assert not isinstance(streams, Away), "a server that is away is a finding"
@@ -70,6 +98,11 @@ def health(
 def stream_name(stream: str) -> str:
     """The last part of its key: events, email, ..."""
     return stream.rpartition(":")[2]
+
+
+def title_of(stream: str) -> str:
+    """What its work is called: EMAIL, SMS, ..., events."""
+    return CHANNEL_OF.get(stream, stream_name(stream))
 
 
 def _calm(work: Sequence[StreamStats], owed: OwedRows) -> tuple[Level, str]:
@@ -91,7 +124,11 @@ def _since_s(time: datetime | None, owed: OwedRows) -> float:
 
 
 def _findings(
-    streams: list[StreamStats] | Away, owed: OwedRows | Away, limits: Patience, paused: Mapping[str, str]
+    streams: list[StreamStats] | Away,
+    owed: OwedRows | Away,
+    limits: Patience,
+    paused: Mapping[str, str],
+    paces: Mapping[str, Pace],
 ) -> Iterator[Finding]:
     if isinstance(owed, Away):
         yield Finding(Level.DOWN, f"{owed.sentence} New events are refused until it is back; nothing accepted is lost.")
@@ -104,9 +141,10 @@ def _findings(
     yield from _unattended(work, limits, paused)
     for stream in work:
         if stream.stream in paused:
-            yield Finding(Level.WARN, f"{stream_name(stream.stream)}: {paused[stream.stream]}.")
+            yield Finding(Level.WARN, f"{title_of(stream.stream)} is {paused[stream.stream]}.", (stream.stream,), "paused")
         else:
-            yield from _late(stream, limits)
+            yield from _late(stream, limits, paces.get(stream.stream))
+            yield from _failing(stream.stream, paces.get(stream.stream))
         if isinstance(owed, OwedRows):
             yield from _off_stream(stream, owed, limits)
     yield from _dead(streams)
@@ -117,7 +155,7 @@ def _waiting_in_postgresql(owed: OwedRows | Away) -> Iterator[Finding]:
         for stream, work in owed.by_stream.items():
             if work.published_at is not None:
                 waited = duration(_since_s(work.published_at, owed))
-                yield Finding(Level.BUSY, f"{stream_name(stream)}: the oldest has waited {waited}.")
+                yield Finding(Level.BUSY, f"{title_of(stream)}: the oldest has waited {waited}.", (stream,))
 
 
 def _unattended(work: Sequence[StreamStats], limits: Patience, paused: Mapping[str, str]) -> Iterator[Finding]:
@@ -125,36 +163,62 @@ def _unattended(work: Sequence[StreamStats], limits: Patience, paused: Mapping[s
     alone = [s for s in work if s.stream not in paused and all(c.idle_s > limits.silent_s for c in s.consumers)]
     if not alone:
         return
-    names = "Every stream" if len(alone) == len(work) else ", ".join(stream_name(s.stream) for s in alone)
+    names = "Every stream" if len(alone) == len(work) else ", ".join(title_of(s.stream) for s in alone)
+    about = tuple(s.stream for s in alone)
     waiting = sum(s.length for s in alone)
     silent_s = min((c.idle_s for s in alone for c in s.consumers), default=None)
     who = "no consumer is connected" if silent_s is None else f"no consumer has asked for {duration(silent_s)}"
     if waiting:
-        yield Finding(Level.DOWN, f"{names}: {plural(waiting, 'entry waits', 'entries wait')} and {who}.")
+        yield Finding(Level.DOWN, f"{names}: {plural(waiting, 'entry waits', 'entries wait')} and {who}.", about, "nobody reads")
     else:
-        yield Finding(Level.WARN, f"{names}: {who}. Nothing waits yet.")
+        yield Finding(Level.WARN, f"{names}: {who}. Nothing waits yet.", about, "nobody reads")
 
 
-def _late(stream: StreamStats, limits: Patience) -> Iterator[Finding]:
-    name, oldest_s, unread_s = stream_name(stream.stream), stream.oldest_s or 0.0, stream.oldest_unread_s or 0.0
+def _late(stream: StreamStats, limits: Patience, pace: Pace | None) -> Iterator[Finding]:
+    name, about = title_of(stream.stream), (stream.stream,)
+    oldest_s, unread_s = stream.oldest_s or 0.0, stream.oldest_unread_s or 0.0
     if stream.lag is None:
-        yield Finding(Level.WARN, f"{name}: how much is unread cannot be known, pending entries have lost their content.")
+        sentence = f"{name}: how much is unread cannot be known, pending entries have lost their content."
+        yield Finding(Level.WARN, sentence, about, "lag unknown")
     elif stream.lag and unread_s > LATE_S:
-        yield Finding(Level.WARN, f"{name}: oldest entry has waited {duration(unread_s)}, {number(stream.lag)} to be read.")
+        behind = duration(unread_s)
+        sentence = f"{name} is {behind} behind, {number(stream.lag)} to be read{_why_late(pace)}."
+        yield Finding(Level.WARN, sentence, about, f"{behind} behind")
     elif stream.pending and oldest_s > limits.in_hand_s:
-        yield Finding(Level.WARN, f"{name}: an entry that was added {duration(oldest_s)} ago is still in hand.")
+        sentence = f"{name}: an entry that was added {duration(oldest_s)} ago is still in hand{_complaint(pace)}."
+        yield Finding(Level.WARN, sentence, about, "stuck")
+
+
+def _why_late(pace: Pace | None) -> str:
+    """The provider's complaint, or else that more comes in than goes out."""
+    if pace is None or _complaint(pace):
+        return _complaint(pace)
+    if pace.arriving_per_s > pace.sent_per_s > 0:
+        return f": {rate(pace.arriving_per_s)} a second come in, {rate(pace.sent_per_s)} are sent"
+    return ""
+
+
+def _complaint(pace: Pace | None) -> str:
+    return "" if pace is None or not pace.cause else f": attempts fail with “{pace.cause.rstrip('.')}”"
+
+
+def _failing(stream: str, pace: Pace | None) -> Iterator[Finding]:
+    if pace is None or pace.tries < TRIES_MIN or pace.failing < FAILING_SHARE * pace.tries:
+        return
+    share, complaint = round(100 * pace.failing / pace.tries), f" with “{pace.cause.rstrip('.')}”" if pace.cause else ""
+    yield Finding(Level.WARN, f"{title_of(stream)}: {share} % of its attempts fail{complaint}.", (stream,), f"{share} % fail")
 
 
 def _off_stream(stream: StreamStats, owed: OwedRows, limits: Patience) -> Iterator[Finding]:
     """The relay's business: what is due and on no stream."""
-    name, of = stream_name(stream.stream), owed.by_stream[stream.stream]
+    name, of, about = title_of(stream.stream), owed.by_stream[stream.stream], (stream.stream,)
     published_s, overdue_s = _since_s(of.published_at, owed), _since_s(of.parked_due_at, owed)
     if not stream.length and published_s > limits.lost_s:
-        yield Finding(
-            Level.WARN, f"{name}: unfinished for {duration(published_s)} and on no stream; the relay should have put it back."
-        )
+        sentence = f"{name}: unfinished for {duration(published_s)} and on no stream; the relay should have put it back."
+        yield Finding(Level.WARN, sentence, about, "off stream")
     if overdue_s > limits.silent_s:
-        yield Finding(Level.WARN, f"{name}: parked work is overdue by {duration(overdue_s)}; the relay should have published it.")
+        sentence = f"{name}: parked work is overdue by {duration(overdue_s)}; the relay should have published it."
+        yield Finding(Level.WARN, sentence, about, "overdue")
 
 
 def _dead(streams: Sequence[StreamStats]) -> Iterator[Finding]:

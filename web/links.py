@@ -8,6 +8,9 @@ from app.addresses import DASHBOARD_PATH
 from app.streams import GROUP, fault_key
 
 BASE = DASHBOARD_PATH
+STREAMS = f"{BASE}/streams"
+LIVE = f"{BASE}/live"
+RATES = f"{BASE}/rates"
 SEARCH = f"{BASE}/search"
 NOTIFICATIONS = f"{BASE}/notifications"
 ACT = f"{NOTIFICATIONS}/act"
@@ -27,7 +30,7 @@ STATIC = "/static"
 PAGES = (
     (
         "Now",
-        (("Overview", BASE),),
+        (("Overview", BASE), ("Streams", STREAMS)),
     ),
     (
         "Messages",
@@ -50,6 +53,21 @@ PAGES = (
         (("Mailbox", MAILBOX), ("Fault panel", FAULTS)),
     ),
 )
+
+
+def overview(**wanted: object) -> str:
+    """The overview with charts of a range."""
+    return _with_query(BASE, wanted)
+
+
+def stream(key: str, **wanted: object) -> str:
+    """One stream, by the last part of its key."""
+    return _with_query(f"{STREAMS}/{key.rpartition(':')[2]}", wanted)
+
+
+def search(text: str) -> str:
+    """To what has this id."""
+    return _with_query(SEARCH, {"q": text})
 
 
 def story(event_pk: int) -> str:
@@ -124,6 +142,20 @@ def consumers_command(cli: str, stream: str) -> str:
 def oldest_command(cli: str, stream: str) -> str:
     """The oldest entry; its id starts with the millisecond it was added, to be held against TIME."""
     return f"{cli} XRANGE {shlex.quote(stream)} - + COUNT 1"
+
+
+def unread_command(cli: str, stream: str) -> str:
+    """The first entry that nobody has read: after the group's last-delivered-id."""
+    return f"{cli} XRANGE {shlex.quote(stream)} '(LAST-DELIVERED-ID' + COUNT 1"
+
+
+def pending_command(cli: str, stream: str, most: int) -> str:
+    """The oldest pending entries, each with its consumer, idle time in ms and deliveries."""
+    return f"{cli} XPENDING {shlex.quote(stream)} {GROUP} - + {most}"
+
+
+def entries_command(cli: str, stream: str, most: int = 25) -> str:
+    return f"{cli} XRANGE {shlex.quote(stream)} - + COUNT {most}"
 
 
 def _with_query(path: str, wanted: Mapping[str, object]) -> str:

@@ -1,53 +1,24 @@
-"""The overview: is it well? Streams, consumers, counts and the newest notifications, as records built by pure functions."""
+"""The overview: is it well? A line of health, a card per stream of work, counts, the newest. Records, built by pure functions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from app.addresses import redis_command
 from app.domain import EventStatus
 from app.settings import Settings
-from app.stream_stats import StreamStats
-from app.streams import DEAD
 from web import links, sql, words
 from web.away import Away
-from web.counts import Count, CountRows, OwedRows, Precision
+from web.cards import Card, cards, paces
+from web.charts import LATENCY, Chart
+from web.counts import Count, CountRows, Precision
 from web.failure_queries import BAD
-from web.health import Health, health, patience, stream_name
-from web.lookups import EventRows
+from web.health import Finding, Health, findings, health, patience
 from web.parts import REFRESH_S, Badge, EventLine, Line, Moment, badge, event_line, limit_words, line, moment
-from web.paused import Pauses, paused_words
-from web.queries import ListRows
+from web.paused import paused_words
+from web.rate_queries import SPANS, Span
+from web.snapshot import Lately, Now, Snapshot
 
-CONSUMERS_SHOWN = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A number and the command that gives it."""
-
-    text: str
-    command: str
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLine:
-    name: str
-    key: str
-    unread: Cell
-    in_hand: Cell
-    length: Cell
-    oldest: Cell
-    consumers: Cell
-    paused: str  # why nothing is sent; empty: it is
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerLine:
-    name: str
-    stream: str
-    pending: str
-    idle: str
-    silent: bool
+NO_CHARTS: Mapping[str, Chart] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,55 +32,95 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """Parts that could not be read are empty; the health line or `problems` say why."""
+class Range:
+    """A range of the charts to choose."""
 
-    title: str
-    refresh_s: int | None
+    name: str
+    link: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NowPart:
+    """What changes by the second. Parts that could not be read are empty; the health line or `problems` say why."""
+
     health: Health
     problems: tuple[str, ...]
+    deserted: bool  # no consumer at all
     made: Moment
-    streams: tuple[StreamLine, ...]
-    time_command: str
-    consumers: tuple[ConsumerLine, ...]
-    consumers_left_out: int
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LatelyPart:
+    """What changes by the few seconds."""
+
     notifications: tuple[Tile, ...]
     events: tuple[Tile, ...]
     newest: tuple[Line, ...] | None
     failed_events: tuple[EventLine, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    title: str
+    refresh_s: int | None
+    topic: str
+    range: str
+    ranges: tuple[Range, ...]
+    charts_problem: str
+    now: NowPart
+    lately: LatelyPart
+    latency: Chart | None
+    time_command: str
+
+
 def overview(
-    settings: Settings,
-    now: datetime,
-    streams: list[StreamStats] | Away,
-    owed: OwedRows | Away,
-    counts: CountRows | Away,
-    newest: ListRows | Away,
-    failed: EventRows | Away,
-    pauses: Pauses | Away,
+    settings: Settings, seen: Snapshot, span: Span = SPANS[0], charts: Mapping[str, Chart] | Away = NO_CHARTS
 ) -> Overview:
-    """`now` is PostgreSQL's where it answered."""
-    cli, limit, limits = redis_command(settings.redis_url), limit_words(settings), patience(settings)
-    read = [] if isinstance(streams, Away) else streams
-    consumers = _consumer_lines(read, limits.silent_s)
-    paused = {} if isinstance(pauses, Away) else paused_words(pauses, read, now)
+    drawn = NO_CHARTS if isinstance(charts, Away) else charts
     return Overview(
         title="Overview",
         refresh_s=REFRESH_S,
-        health=health(streams, owed, limits, paused),
-        problems=()
-        if isinstance(owed, Away)
-        else tuple({a.sentence: None for a in (counts, newest, failed) if isinstance(a, Away)}),
-        made=moment(now, now),
-        streams=tuple(_stream_line(s, cli, paused.get(s.stream, "")) for s in read),
-        time_command=f"{cli} TIME",
-        consumers=consumers[:CONSUMERS_SHOWN],
-        consumers_left_out=max(0, len(consumers) - CONSUMERS_SHOWN),
+        topic="overview",
+        range=span.name,
+        ranges=tuple(Range(s.name, links.overview(range=s.name), s is span) for s in SPANS),
+        charts_problem=charts.sentence if isinstance(charts, Away) and not isinstance(seen.now.owed, Away) else "",
+        now=now_part(settings, seen, drawn),
+        lately=lately_part(settings, seen.lately),
+        latency=drawn.get(LATENCY),
+        time_command=f"{redis_command(settings.redis_url)} TIME",
+    )
+
+
+def judged(settings: Settings, seen: Snapshot) -> tuple[Health, list[Finding]]:
+    """How it is, and all that is remarkable."""
+    now = seen.now
+    paused = (
+        {} if isinstance(now.pauses, Away) or isinstance(now.streams, Away) else paused_words(now.pauses, now.streams, now.at)
+    )
+    found = findings(now.streams, now.owed, patience(settings), paused, paces(seen))
+    return health(now.streams, now.owed, found), found
+
+
+def now_part(settings: Settings, seen: Snapshot, charts: Mapping[str, Chart] = NO_CHARTS) -> NowPart:
+    how, found = judged(settings, seen)
+    return NowPart(
+        health=how,
+        problems=_problems(seen.now, seen.lately),
+        deserted=not isinstance(seen.now.streams, Away) and not any(s.consumers for s in seen.now.streams),
+        made=moment(seen.now.at, seen.now.at),
+        cards=cards(settings, seen, found, charts),
+    )
+
+
+def lately_part(settings: Settings, lately: Lately) -> LatelyPart:
+    limit, counts, newest, failed = limit_words(settings), lately.counts, lately.newest, lately.failed
+    return LatelyPart(
         notifications=() if isinstance(counts, Away) else _tiles(counts),
         events=() if isinstance(counts, Away) else _event_tiles(counts),
-        newest=None if isinstance(newest, Away) else tuple(line(row, now, limit) for row in newest.listed),
-        failed_events=() if isinstance(failed, Away) else tuple(event_line(event, now, limit) for event in failed.events),
+        newest=None if isinstance(newest, Away) else tuple(line(row, lately.at, limit) for row in newest.listed),
+        failed_events=() if isinstance(failed, Away) else tuple(event_line(event, lately.at, limit) for event in failed.events),
     )
 
 
@@ -120,28 +131,11 @@ def count_words(count: Count) -> str:
     return f"{words.number(count.n)}{' or more' if count.precision is Precision.AT_LEAST else ''}"
 
 
-def _stream_line(s: StreamStats, cli: str, paused: str) -> StreamLine:
-    group, dead = links.group_command(cli, s.stream), s.stream == DEAD
-    return StreamLine(
-        name=stream_name(s.stream),
-        key=s.stream,
-        unread=Cell("–" if dead else "unknown" if s.lag is None else words.number(s.lag), group),
-        in_hand=Cell("–" if dead else words.number(s.pending), group),
-        length=Cell(words.number(s.length), links.length_command(cli, s.stream)),
-        oldest=Cell("–" if s.oldest_s is None else words.duration(s.oldest_s), links.oldest_command(cli, s.stream)),
-        consumers=Cell("–" if dead else words.number(len(s.consumers)), links.consumers_command(cli, s.stream)),
-        paused=paused,
-    )
-
-
-def _consumer_lines(streams: list[StreamStats], silent_s: float) -> tuple[ConsumerLine, ...]:
-    """The silent ones that hold work first, then by stream."""
-    pairs = [(stream_name(s.stream), c) for s in streams for c in s.consumers]
-    pairs.sort(key=lambda pair: not (pair[1].pending and pair[1].idle_s > silent_s))
-    return tuple(
-        ConsumerLine(c.name, stream, words.number(c.pending), words.duration(c.idle_s), c.idle_s > silent_s)
-        for stream, c in pairs
-    )
+def _problems(now: Now, lately: Lately) -> tuple[str, ...]:
+    """What could not be read, once each; where a whole server is away the health line has said it."""
+    asked = (now.rates, lately.counts, lately.newest, lately.failed, lately.backlog, lately.latencies)
+    said = () if isinstance(now.owed, Away) else asked
+    return tuple({a.sentence: None for a in said if isinstance(a, Away)})
 
 
 def _tiles(counts: CountRows) -> tuple[Tile, ...]:

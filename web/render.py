@@ -20,10 +20,13 @@ from web.overview import Overview
 from web.pages import Message as MessagePage
 from web.retries import Retries
 from web.story import Story
+from web.streams import StreamPage, Streams
 from web.user import UserPage
 
 Page: TypeAlias = (
     Overview
+    | Streams
+    | StreamPage
     | ListPage
     | Retries
     | Failures
@@ -46,6 +49,8 @@ TEMPLATES: dict[type, str] = {
     Confirm: "confirm.html",
     JobPage: "job.html",
     JobsPage: "jobs.html",
+    Streams: "streams.html",
+    StreamPage: "stream.html",
     Retries: "retries.html",
     Failures: "failures.html",
     DeadLetters: "dead_letters.html",
@@ -74,7 +79,14 @@ _environment = Environment(
     auto_reload=False,
 )
 _environment.globals.update(
-    base=links.BASE, notifications=links.NOTIFICATIONS, search=links.SEARCH, static=links.STATIC, pages=links.PAGES, access=access
+    base=links.BASE,
+    notifications=links.NOTIFICATIONS,
+    search=links.SEARCH,
+    static=links.STATIC,
+    live=links.LIVE,
+    rates=links.RATES,
+    pages=links.PAGES,
+    access=access,
 )
 _environment.globals.update(mailbox=links.MAILBOX, fault_panel=links.FAULTS)
 
@@ -82,6 +94,11 @@ _environment.globals.update(mailbox=links.MAILBOX, fault_panel=links.FAULTS)
 def html(page: Page) -> str:
     """The whole document."""
     return _environment.get_template(TEMPLATES[type(page)]).render(page=page)
+
+
+def fragment(template: str, part: object) -> str:
+    """A part of a page."""
+    return _environment.get_template(template).render(part=part)
 
 
 def respond(page: Page, status: int = 200) -> Response:

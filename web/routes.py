@@ -17,20 +17,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from app.domain import Status
-from app.pauses import read_pauses
 from app.settings import Settings
-from app.stream_stats import stream_stats
-from web import audit, bulk, counts, development, failure_queries, links, lookups, pages, retry_queries, search_queries
+from web import audit, bulk, development, failure_queries, links, live, lookups, pages, retry_queries, search_queries
 from web.actions import Act, post
 from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask, status_of
+from web.collector import Collector
 from web.consistency import compare, consistency
 from web.failure_queries import BAD, FailureFilter
 from web.failures import dead_letters, failures
 from web.filters import Filter, read_filter, row_id, stored_text
 from web.gate import Gate
 from web.listing import listing
-from web.overview import overview
+from web.live import new_collector
 from web.parts import limit_words
 from web.render import SecureHeaders, respond
 from web.replay import KINDS, Replay, notice, replay
@@ -38,15 +37,14 @@ from web.retries import retries
 from web.story import story
 from web.user import user_page
 
-NEWEST_ROWS = 25
 
-
-def build_app(settings: Settings, engine: AsyncEngine, redis: Redis) -> ASGIApp:
+def build_app(settings: Settings, engine: AsyncEngine, redis: Redis, collector: Collector | None = None) -> ASGIApp:
     """The dashboard as an ASGI app. The caller opens and closes what it is given."""
     dashboard = Dashboard(settings, engine, redis)
+    collector = collector or new_collector(settings, engine, redis)
     routes = [
         Route("/", dashboard.home),
-        Route(links.BASE, dashboard.overview),
+        *live.routes(settings, engine, redis, collector),
         Route(links.NOTIFICATIONS, dashboard.notifications),
         Route(links.USER, dashboard.user),
         Route(links.RETRIES, dashboard.retries),
@@ -82,19 +80,6 @@ class Dashboard:
 
     async def home(self, _request: Request) -> Response:
         return RedirectResponse(links.BASE)
-
-    async def overview(self, _request: Request) -> Response:
-        streams, owed, counted, newest, failed, pauses = await asyncio.gather(
-            ask(REDIS, stream_stats(self.redis)),
-            ask(POSTGRESQL, counts.owed(self.engine)),
-            ask(POSTGRESQL, counts.counts(self.engine)),
-            ask(POSTGRESQL, search_queries.notifications(self.engine, Filter(), NEWEST_ROWS)),
-            ask(POSTGRESQL, lookups.failed_events(self.engine)),
-            ask(REDIS, read_pauses(self.redis)),
-        )
-        now = datetime.now(UTC) if isinstance(owed, Away) else owed.now
-        page = overview(self.settings, now, streams, owed, counted, newest, failed, pauses)
-        return respond(page, 503 if isinstance(owed, Away) else 200)
 
     async def notifications(self, request: Request) -> Response:
         typed = dict(request.query_params)

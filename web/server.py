@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app.resources import open_engine, open_redis
 from app.settings import Settings
+from web.live import new_collector
 from web.routes import build_app
 
 log = structlog.get_logger()
@@ -32,8 +33,14 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     _on_stop(asyncio.current_task().cancel)  # type: ignore[union-attr]
     redis = open_redis(settings)
     async with open_engine(settings, "web") as engine:
-        server = _Server(_config(build_app(settings, engine, redis)))
-        _on_stop(lambda: server.handle_exit(signal.SIGINT, None))
+        collector = new_collector(settings, engine, redis)
+        server = _Server(_config(build_app(settings, engine, redis, collector)))
+
+        def stop() -> None:
+            collector.close()  # ends the streams of events, which uvicorn would wait for
+            server.handle_exit(signal.SIGINT, None)
+
+        _on_stop(stop)
         log.info("dashboard listens", host=settings.dashboard_host, port=settings.dashboard_port)
         await server.serve(sockets=[listener])
     await redis.aclose()

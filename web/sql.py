@@ -1,7 +1,8 @@
 """The SQL that gives the numbers of a page, as an operator would type it. Only shown, never run here. Pure."""
 # ruff: noqa: S608 (text for people)
 
-from app.domain import EventStatus, Status
+from app.domain import Channel, EventStatus, Status
+from web.backlog_queries import FAILED_ROWS
 from web.filters import Filter, iso
 from web.parts import Command
 from web.queries import PAGE_ROWS, SEARCHED_ROWS
@@ -24,6 +25,40 @@ def event_count_of(status: EventStatus) -> str:
     """How many events have this status."""
     condition = "not done" if status is EventStatus.NEW else f"final_status = '{status}'"
     return f"select count(*) from event where {condition}"
+
+
+def rate_of(channel: str, kind: str) -> str:
+    """How many a second, in the bucket under way and the one before it."""
+    since = "date_bin('10 s', now(), 'epoch') - interval '10 s'"
+    return (
+        f"select sum(n) / extract(epoch from now() - ({since})) from tally "
+        f"where width_s = 10 and channel = '{channel}' and kind = '{kind}' and started_at >= {since}"
+    )
+
+
+def latencies(channel: Channel, seconds: int) -> str:
+    """How many were sent by bin of the time it took: a bin ends at 2 ^ (bin / 4) ms."""
+    return (
+        f"select 2 ^ (bin / 4.0) as up_to_ms, sum(n) from tally where width_s = 10 and channel = '{channel}' and kind = 'sent' "
+        f"and bin >= 0 and started_at > now() - interval '{seconds} s' group by 1 order by 1"
+    )
+
+
+def in_flight(channel: Channel) -> str:
+    return f"{_count_open(channel)} and status = 'PROCESSING'"
+
+
+def retrying(channel: Channel) -> str:
+    return f"{_count_open(channel)} and status = 'PENDING' and attempt > 0"
+
+
+def parked(channel: Channel) -> str:
+    """Parked before the first try: not due yet."""
+    return f"{_count_open(channel)} and status = 'PENDING' and attempt = 0 and published_at is null"
+
+
+def dead(channel: Channel) -> str:
+    return f"select count(*) from ({_newest('notification', Status.FAILED, FAILED_ROWS)}) n where {_is_dead(channel)}"
 
 
 def listing(wanted: Filter) -> tuple[Command, ...]:
@@ -119,6 +154,14 @@ def audit(who: str | None, action: str | None) -> tuple[Command, ...]:
     told = [f"{column} = {quoted(text)}" for column, text in (("who", who), ("action", action)) if text is not None]
     where = f" where {' and '.join(told)}" if told else ""
     return (Command("this list", f"select * from audit{where} order by id desc limit {PAGE_ROWS}"),)
+
+
+def _count_open(channel: Channel) -> str:
+    return f"select count(*) from notification where not done and channel = '{channel}'"
+
+
+def _is_dead(channel: Channel) -> str:
+    return f"reason = 'dead_letter' and channel = '{channel}'"
 
 
 def _has(status: Status) -> str:

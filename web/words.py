@@ -74,6 +74,13 @@ def number(n: int) -> str:
     return f"{n:,}"
 
 
+def rate(per_s: float) -> str:
+    """Per second, as precise as it matters: "0", "<0.1", "12.4", "1,240"."""
+    if per_s < 0.05:
+        return "<0.1" if per_s > 0 else "0"
+    return f"{per_s:.1f}" if per_s < 99.95 else number(round(per_s))
+
+
 def about(n: int) -> str:
     """An estimate by its first two digits: "about 3.4 million", "about 12,000"."""
     step = 10 ** max(0, len(str(n)) - 2)

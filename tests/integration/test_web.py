@@ -75,7 +75,7 @@ async def test_the_root_leads_to_the_overview(browser: httpx2.AsyncClient) -> No
 async def test_the_overview_of_an_empty_house(browser: httpx2.AsyncClient) -> None:
     answer = await page(browser)
     assert "Every stream: no consumer is connected. Nothing waits yet." in answer
-    assert "XLEN &#39;tidings:{0}:email&#39;" in answer
+    assert "XINFO GROUPS &#39;tidings:{0}:email&#39;" in answer
 
 
 async def test_the_overview_says_that_all_is_well(browser: httpx2.AsyncClient, resources: Resources) -> None:
@@ -226,7 +226,7 @@ async def test_it_only_shows(browser: httpx2.AsyncClient) -> None:
 
 
 async def test_a_mistake_of_ours_is_a_page(browser: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.routes.overview", lambda *_: 1 / 0)
+    monkeypatch.setattr("web.live.overview", lambda *_: 1 / 0)
     assert "ZeroDivisionError" not in await page(browser, status=500)
 
 
@@ -242,7 +242,7 @@ async def test_postgresql_away(make_settings: Make) -> None:
     async for browser in browse(make_settings(database_url=f"postgresql://postgres@127.0.0.1:{free_port(0)}/tidings")):
         overview = await page(browser, status=503)
         assert "PostgreSQL cannot be reached." in overview
-        assert "XLEN" in overview, "the streams are shown"
+        assert "XINFO GROUPS" in overview, "the streams are shown"
         for path in ("/notifications", "/retries", "/failures", "/dead-letters", "/user?id=ann", "/events/1", "/search?q=ann"):
             assert "PostgreSQL cannot be reached." in await page(browser, path, status=503)
 

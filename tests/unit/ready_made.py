@@ -9,10 +9,15 @@ from app.pauses import Pause
 from app.settings import load_settings
 from app.stream_stats import STREAMS, ConsumerStats, StreamStats
 from app.streams import EVENTS, channel_stream
+from app.tally import Kind
 from web.access import Access, Role
+from web.backlog_queries import Backlog
+from web.charts import points_of
 from web.counts import Count, CountRows, Owed, OwedRows, Precision
 from web.lookups import EventRows, StoryRows
 from web.queries import Listed, ListRows
+from web.rate_queries import SPANS, ChartRows, RateRows
+from web.snapshot import Lately, Now, Snapshot
 
 NOW = datetime(2026, 11, 22, 3, 0, 0, tzinfo=UTC)
 SETTINGS = load_settings(_env_file=None)
@@ -102,3 +107,28 @@ def listed(*notifications: Notification, **other: Any) -> ListRows:
 
 def events(*found: Event) -> EventRows:
     return EventRows(NOW, list(found))
+
+
+def snapshot(**parts: Any) -> Snapshot:
+    """One look where all is well and empty, but for `parts`."""
+    now: dict[str, Any] = {"streams": streams(), "owed": owed(), "pauses": {}, "rates": RateRows(15.0, {})}
+    lately: dict[str, Any] = {
+        "counts": counts(), "newest": listed(), "failed": events(), "backlog": backlog(), "latencies": {}
+    }  # fmt: skip
+    return Snapshot(
+        Now(**{**now, **{k: v for k, v in parts.items() if k in now}}),
+        Lately(NOW, **{**lately, **{k: v for k, v in parts.items() if k in lately}}),
+    )
+
+
+def backlog(**changed: Backlog) -> dict[Channel, Backlog]:
+    """Nothing open; `changed` by channel."""
+    return {channel: changed.get(channel.lower(), Backlog()) for channel in Channel}
+
+
+def chart_rows(per_point: int = 0, span: int = 0) -> ChartRows:
+    """So many of everything in each point of a span."""
+    times = points_of(NOW, SPANS[span])
+    every = [("", Kind.ACCEPTED), *((c.value, kind) for c in Channel for kind in Kind)]
+    counted: dict[tuple[str, str], dict[datetime, int]] = {(c, str(k)): dict.fromkeys(times, per_point) for c, k in every}
+    return ChartRows(NOW, SPANS[span], counted if per_point else {}, {t: {36: per_point} for t in times} if per_point else {})

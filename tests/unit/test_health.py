@@ -4,18 +4,25 @@ from typing import Any
 
 import pytest
 
+from app.domain import Channel
+from app.stream_stats import StreamStats
+from app.streams import channel_stream
 from tests.unit import ready_made as made
 from tests.unit.ready_made import ago, consumer
 from web.away import POSTGRESQL, REDIS, Away
-from web.counts import Owed
-from web.health import Health, Level, Patience, health
+from web.counts import Owed, OwedRows
+from web.health import Health, Level, Pace, Patience, findings, health
 
 LIMITS = Patience(silent_s=30, in_hand_s=180, lost_s=60)
 GONE = {"consumers": (consumer(idle_s=48), consumer(idle_s=300))}
 
 
 def of(streams: dict[str, dict[str, Any]], **owed: Owed) -> Health:
-    return health(made.streams(**streams), made.owed(**owed), LIMITS)
+    return judge(made.streams(**streams), made.owed(**owed))
+
+
+def judge(streams: list[StreamStats] | Away, owed: OwedRows | Away, **known: Any) -> Health:
+    return health(streams, owed, findings(streams, owed, LIMITS, **known))
 
 
 CALM: dict[str, tuple[dict[str, dict[str, Any]], Health]] = {
@@ -37,22 +44,22 @@ TROUBLE: dict[str, tuple[dict[str, dict[str, Any]], Level, str]] = {
     "too slow": (
         {"sms": {"length": 1204, "lag": 1204, "oldest_s": 40, "oldest_unread_s": 40}},
         Level.WARN,
-        "sms: oldest entry has waited 40 s, 1,204 to be read.",
+        "SMS is 40 s behind, 1,204 to be read.",
     ),
     "stuck in hand": (
         {"email": {"length": 1, "pending": 1, "oldest_s": 200}},
         Level.WARN,
-        "email: an entry that was added 3 min 20 s ago is still in hand.",
+        "EMAIL: an entry that was added 3 min 20 s ago is still in hand.",
     ),
     "lag unknown": (
         {"push": {"length": 1, "pending": 2, "lag": None}},
         Level.WARN,
-        "push: how much is unread cannot be known, pending entries have lost their content.",
+        "PUSH: how much is unread cannot be known, pending entries have lost their content.",
     ),
     "nobody reads one stream": (
         {"sms": {"length": 7, "lag": 7, **GONE}},
         Level.DOWN,
-        "sms: 7 entries wait and no consumer has asked for 48 s.",
+        "SMS: 7 entries wait and no consumer has asked for 48 s.",
     ),
     "nobody is there at all": (
         {name: {"consumers": ()} for name in ("events", "email", "sms", "push")},
@@ -63,11 +70,11 @@ TROUBLE: dict[str, tuple[dict[str, dict[str, Any]], Level, str]] = {
 OFF_STREAM: dict[str, tuple[Owed, str]] = {
     "owed and on no stream": (
         Owed(ago(300), None),
-        "sms: unfinished for 5 min and on no stream; the relay should have put it back.",
+        "SMS: unfinished for 5 min and on no stream; the relay should have put it back.",
     ),
     "parked and overdue": (
         Owed(None, ago(45)),
-        "sms: parked work is overdue by 45 s; the relay should have published it.",
+        "SMS: parked work is overdue by 45 s; the relay should have published it.",
     ),
 }
 
@@ -108,20 +115,60 @@ def test_empty_streams_are_not_the_whole_truth(owed: Owed, level: Level, headlin
 
 def test_the_worst_comes_first_and_the_rest_are_notes() -> None:
     found = of({"email": {"length": 5, "lag": 5, "oldest_s": 20, "oldest_unread_s": 20}, "sms": {"length": 1, "lag": 1, **GONE}})
-    assert found.headline.startswith("sms: 1 entry waits")
-    assert found.notes == ("email: oldest entry has waited 20 s, 5 to be read.",)
+    assert found.headline.startswith("SMS: 1 entry waits")
+    assert found.notes == ("EMAIL is 20 s behind, 5 to be read.",)
 
 
 def test_redis_away_says_where_the_work_is() -> None:
-    found = health(Away(REDIS, "Redis cannot be reached."), made.owed(email=Owed(ago(75), None)), LIMITS)
+    found = judge(Away(REDIS, "Redis cannot be reached."), made.owed(email=Owed(ago(75), None)))
     assert found == Health(
         Level.DOWN,
         "Redis cannot be reached. Nothing is lost, work waits in PostgreSQL.",
-        ("email: the oldest has waited 1 min 15 s.",),
+        ("EMAIL: the oldest has waited 1 min 15 s.",),
     )
 
 
 def test_both_away() -> None:
-    found = health(Away(REDIS, "Redis cannot be reached."), Away(POSTGRESQL, "PostgreSQL is starting up."), LIMITS)
+    found = judge(Away(REDIS, "Redis cannot be reached."), Away(POSTGRESQL, "PostgreSQL is starting up."))
     assert found.headline.startswith("PostgreSQL is starting up. New events are refused")
     assert found.notes == ("Redis cannot be reached.",)
+
+
+LATE = {"length": 12, "lag": 12, "oldest_s": 40, "oldest_unread_s": 40}
+MAIL = channel_stream(Channel.EMAIL)
+
+
+@pytest.mark.parametrize(
+    ("pace", "headline"),
+    [
+        (
+            Pace(cause="answered 429."),
+            "EMAIL is 40 s behind, 12 to be read: attempts fail with “answered 429”.",
+        ),
+        (Pace(12.04, 8.0), "EMAIL is 40 s behind, 12 to be read: 12.0 a second come in, 8.0 are sent."),
+        (Pace(2.0, 8.0), "EMAIL is 40 s behind, 12 to be read."),
+        (Pace(2.0, 0.0), "EMAIL is 40 s behind, 12 to be read."),
+    ],
+    ids=["the provider complains", "too much comes in", "catching up", "nothing is sent"],
+)
+def test_who_is_late_says_why(pace: Pace, headline: str) -> None:
+    assert judge(made.streams(email=LATE), made.owed(), paces={MAIL: pace}).headline == headline
+
+
+@pytest.mark.parametrize(
+    ("pace", "headline"),
+    [
+        (Pace(tries=20, failing=15, cause="no route."), "EMAIL: 75 % of its attempts fail with “no route”."),
+        (Pace(tries=20, failing=15), "EMAIL: 75 % of its attempts fail."),
+        (Pace(tries=20, failing=9, cause="no route"), "All caught up"),
+        (Pace(tries=9, failing=9, cause="no route"), "All caught up"),
+    ],
+    ids=["most", "without a word", "some", "few attempts"],
+)
+def test_attempts_that_mostly_fail_are_remarkable(pace: Pace, headline: str) -> None:
+    assert judge(made.streams(), made.owed(), paces={MAIL: pace}).headline == headline
+
+
+def test_a_finding_names_its_streams() -> None:
+    found = findings(made.streams(email=LATE, sms={"length": 1, "lag": 1, **GONE}), made.owed(), LIMITS)
+    assert [(f.about, f.short) for f in found] == [((channel_stream(Channel.SMS),), "nobody reads"), ((MAIL,), "40 s behind")]
