@@ -1,6 +1,7 @@
 """The same job built the usual way, to compare with: starts the Node program in benchmarks/peer/ on given servers.
 
-Its Redis and its database are its own: what it keeps in Redis has no prefix of ours, and its tables have names that we use too.
+`python -m benchmarks.peer [pg] [prisma]` installs it.
+Its Redis and its database are its own: its keys have no prefix of ours, and its tables have names that we use too.
 """
 
 import asyncio
@@ -8,15 +9,17 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import asyncpg
+from redis.asyncio import Redis
 
 from app.process import die_with_parent, free_port, wait_or_kill
 
@@ -25,8 +28,9 @@ Storage = Literal["pg", "prisma"]
 PEER = Path(__file__).with_suffix("")
 PRISMA = PEER / "prisma"
 OLDEST_NODE = (20, 19)
-NOOP_CONCURRENCY = 100  # the best of those measured
+NOOP_CONCURRENCY = 200  # the best of 25 to 500
 START_S = 20
+WAITING, HELD, MARKER = (f"bull:notification-queue:{key}" for key in ("wait", "held", "marker"))
 
 
 class PeerProblem(Exception):
@@ -104,6 +108,26 @@ async def fill(redis_url: str, events: int) -> None:
     waiting = int(await _output(["fill.mjs", str(events)], redis_url))
     if waiting != events:
         raise PeerProblem(f"{waiting} events are on the peer's queue where {events} were put: it was not empty, or a worker runs")
+
+
+async def hold(redis_url: str) -> None:
+    """Keep what `fill` put on the queue from the workers, so that they can start first and a clock need not count their start."""
+    async with Redis.from_url(redis_url, legacy_responses=False) as redis:
+        await redis.rename(WAITING, HELD)
+
+
+async def release(redis_url: str) -> None:
+    """Let them have it, at once. The marker is what an idle worker of BullMQ waits for."""
+    async with Redis.from_url(redis_url, legacy_responses=False) as redis, redis.pipeline(transaction=True) as both:
+        both.rename(HELD, WAITING)
+        both.zadd(MARKER, {"0": 0})
+        await both.execute()
+
+
+async def waiting_workers(redis_url: str) -> int:
+    """How many workers are up, with nothing to do."""
+    async with Redis.from_url(redis_url, legacy_responses=False) as redis:
+        return sum(client["cmd"] == "bzpopmin" for client in await redis.client_list())
 
 
 async def noop_drain(redis_url: str, jobs: int, concurrency: int = NOOP_CONCURRENCY) -> float:
@@ -187,3 +211,14 @@ def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> No
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     return next((line.strip() for line in reversed(lines) if "rror" in line), lines[-1].strip() if lines else "it said nothing")
+
+
+if __name__ == "__main__":
+    try:
+        if why := missing():
+            raise PeerProblem(why)
+        for name in get_args(Storage):
+            if name in (sys.argv[1:] or ["pg"]):
+                install(name)
+    except PeerProblem as problem:
+        sys.exit(str(problem))

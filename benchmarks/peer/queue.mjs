@@ -3,6 +3,6 @@ export const jobOptions = (eventId) => ({
   jobId: eventId,
   attempts: 3,
   backoff: { type: 'exponential', delay: 1000 },
-  removeOnComplete: { count: Number(process.env.KEEP ?? 1000) },
+  removeOnComplete: { count: 1000 },
   removeOnFail: { count: 1000 },
 })

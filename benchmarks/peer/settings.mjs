@@ -11,7 +11,7 @@ export const settings = {
   port: number('PORT', 3001),
   storage: process.env.STORAGE ?? 'pg',
   concurrency: number('CONCURRENCY', 100),
-  poolSize: number('POOL_SIZE', 20),
+  connections: number('CONNECTIONS', 16),
   rateLimitPerMinute: number('RATE_LIMIT_PER_MINUTE', 5),
 }
 

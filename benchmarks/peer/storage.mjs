@@ -1,5 +1,5 @@
-// Storage by hand-written SQL: one read, one insert of all rows and one update per event, prepared statements, pooled connections.
-import pg from 'pg'
+// Storage by hand-written SQL: one read, one insert of all rows and one update per event, prepared, pipelined.
+import { openConnections } from './connections.mjs'
 import { EVERYTHING } from './event.mjs'
 
 const PREFERENCES = `
@@ -17,9 +17,8 @@ const SENT = `update notification set status = 'SENT', updated_at = now() where 
 
 const FAILED = `update notification set status = 'FAILED', error = $2, updated_at = now() where id = any($1)`
 
-export async function openStorage({ databaseUrl, poolSize }) {
-  const pool = new pg.Pool({ connectionString: databaseUrl, max: poolSize })
-  const query = async (name, text, values) => (await pool.query({ name, text, values })).rows
+export async function openStorage({ databaseUrl, connections }) {
+  const query = await openConnections(databaseUrl, connections)
 
   async function rowsToSend(event, channels) {
     const { eventId, eventType, userId, payload } = event

@@ -5,8 +5,8 @@ import { EVERYTHING } from '../event.mjs'
 
 const REPEATED = 'P2002' // a row with this event and channel is there
 
-export async function openStorage({ databaseUrl, poolSize }) {
-  const prisma = new prismaClient.PrismaClient({ adapter: new PrismaPg({ connectionString: databaseUrl, max: poolSize }) })
+export async function openStorage({ databaseUrl, connections }) {
+  const prisma = new prismaClient.PrismaClient({ adapter: new PrismaPg({ connectionString: databaseUrl, max: connections }) })
 
   async function preferences(userId) {
     const found = await prisma.userPreferences.findUnique({ where: { userId } })
