@@ -4,6 +4,7 @@ Read from the environment, then `.env`, then `.tidings/env` (written by `tidings
 """
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import ceil
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -19,6 +20,10 @@ Waits = Annotated[tuple[Annotated[float, Field(ge=0, le=7 * 86400)], ...], NoDec
 Slots = Annotated[int, Field(ge=1, le=10_000)]
 PerSecond = Annotated[int, Field(ge=0, le=1_000_000)]
 LatencyMs = Annotated[float, Field(ge=0, le=3_600_000)]
+Password = Annotated[str, Field(pattern=r"^([^\x00-\x1f]{8,1000})?$")]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,100}$")]
+HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")], ...], NoDecode, Field(max_length=50)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, Field(max_length=100)]
 SIMULATED = "simulated"
 
 
@@ -74,6 +79,15 @@ class Settings(BaseSettings):
     api_port: Port = 3001
     dashboard_host: str = "127.0.0.1"
     dashboard_port: Port = 3000
+    dashboard_password: Password = Field("", repr=False)
+    dashboard_viewer_password: Password = Field("", repr=False)
+    dashboard_proxy_header: HeaderName = ""
+    dashboard_proxy_role_header: HeaderName = ""
+    dashboard_proxy_role: Literal["viewer", "operator"] = "viewer"
+    dashboard_trusted_proxies: Networks = (ip_network("127.0.0.1"), ip_network("::1"))
+    dashboard_hosts: HostNames = ()
+    dashboard_session_idle_min: float = Field(60, ge=1, le=525_600)
+    dashboard_session_h: float = Field(12, ge=0.1, le=8760)
     dashboard_read_only: bool = False
     dashboard_secret: Annotated[str, Field(pattern=r"^(.{16,1000})?$")] = Field("", repr=False)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -116,10 +130,12 @@ class Settings(BaseSettings):
     simulated_push_failure_rate: Rate = 0
     simulated_seed: int = 0
 
-    @field_validator("email_waits_s", "sms_waits_s", "push_waits_s", mode="before")
+    @field_validator(
+        "email_waits_s", "sms_waits_s", "push_waits_s", "dashboard_trusted_proxies", "dashboard_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("redis_url")
     @classmethod
@@ -157,6 +173,12 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"{channel}_PROVIDER has a user in its address, and WEBHOOK_TOKEN is set: a request carries only one"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _passwords_differ(self) -> Self:
+        if self.dashboard_password and self.dashboard_password == self.dashboard_viewer_password:
+            raise ValueError("DASHBOARD_PASSWORD and DASHBOARD_VIEWER_PASSWORD are the same: the password decides the role")
         return self
 
     @property

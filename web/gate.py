@@ -1,62 +1,85 @@
-"""The first thing a request meets: who asks? Sets `access()` for all behind it, and keeps the session's cookie."""
+"""The first thing a request meets: who asks? Sets `access()` for all behind it, keeps the session's cookie, turns others away."""
 
-import secrets
-import time
-from collections.abc import Callable
-
-from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import Settings
 from web import links
-from web.access import Access, Role, accessed_by
-from web.session import Lifetime, Session, Signer, alive, new_session, seen
+from web.access import NOBODY, Access, Role, accessed_by
+from web.pages import not_signed_in
+from web.proxied import FROM_PROXY
+from web.render import respond
+from web.session import Session, new_session, seen
+from web.sessions import Sessions
+from web.ways_in import by_password, by_proxy, without_sign_in
 
 LOCAL = "local"  # the name of whoever asks a dashboard that is open to this machine alone
+OWN_SESSION = "tidings.session"  # in the scope: the session of who asks
 
 
 class Gate:
-    """On loopback, without a password: everybody is the operator `local`, each browser with a session of its own."""
+    """Lets in who has a session, or needs none; everybody sees the sign-in page and the files beside the pages."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        self._app, self._settings, self._now = app, settings, now
-        self._signer = Signer(settings.dashboard_secret or secrets.token_urlsafe(32))
-        self._lifetime = Lifetime(idle_s=3600, whole_s=12 * 3600)
-        self._cookie = f"tidings_{settings.dashboard_port}"  # a browser sends a cookie to every port of a host
+    def __init__(self, app: ASGIApp, settings: Settings, sessions: Sessions) -> None:
+        self._app, self._settings, self._sessions = app, settings, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(links.BASE):
             await self._app(scope, receive, send)
             return
-        held = self._held(scope)
-        session = new_session(LOCAL, Role.OPERATOR, self._now()) if held is None else seen(held, self._now())
-        keep = send if session is held else self._keeping(scope, send, session)
-        with accessed_by(Access(session.name, session.role, session.token, self._settings.dashboard_read_only)):
-            await self._app(scope, receive, keep)
+        held = self._sessions.held(HTTPConnection(scope))
+        session = self._session(scope, held)
+        if session is None and scope["path"] != links.SIGN_IN:
+            with accessed_by(NOBODY):
+                await self._turned_away(Request(scope))(scope, receive, send)
+            return
+        scope[OWN_SESSION] = session
+        keeps = session is not None and session is not held
+        with accessed_by(NOBODY if session is None else self._access(session)):
+            await self._app(scope, receive, self._keeping(scope, send, session) if session and keeps else send)
 
-    def _held(self, scope: Scope) -> Session | None:
-        """The session that this browser has; None: none, or it is over."""
-        cookie = HTTPConnection(scope).cookies.get(self._cookie, "")
-        session = self._signer.session(cookie)
-        return session if session is not None and alive(session, self._lifetime, self._now()) else None
+    def _session(self, scope: Scope, held: Session | None) -> Session | None:
+        """Of who asks: the one they hold, or a new one where they need not sign in here. None: they have to."""
+        told = self._told(scope)
+        if told is not None and (held is None or (held.name, held.role) != told):
+            return new_session(*told, self._sessions.now())
+        if held is None or not (told or held.signed_in):
+            return None
+        return seen(held, self._sessions.now()) if _is_a_person(Headers(scope=scope)) else held
+
+    def _told(self, scope: Scope) -> tuple[str, Role] | None:
+        """Who asks, where that is known without a sign-in here."""
+        if without_sign_in(self._settings):
+            return LOCAL, Role.OPERATOR
+        return by_proxy(self._settings, Headers(scope=scope)) if scope[FROM_PROXY] else None
+
+    def _access(self, session: Session) -> Access:
+        return Access(session.name, session.role, session.token, self._settings.dashboard_read_only, session.signed_in)
+
+    def _turned_away(self, request: Request) -> Response:
+        """To the sign-in page and back, where a person follows a link; 401 for what scripts ask for, and for a form."""
+        if not by_password(self._settings):
+            return respond(not_signed_in("Come in through the proxy that signs people in: this request did not."), 403)
+        if request.method in ("GET", "HEAD") and request.headers.get("sec-fetch-mode", "navigate") == "navigate":
+            path, query = request.url.path, request.url.query
+            return RedirectResponse(links.sign_in(f"{path}?{query}" if query else path), 303, {"cache-control": "no-store"})
+        answer = respond(not_signed_in("The session is over. Nothing was changed.", links.SIGN_IN), 401)
+        answer.headers["www-authenticate"] = "Cookie"
+        return answer
 
     def _keeping(self, scope: Scope, send: Send, session: Session) -> Send:
-        """`send` that hands the cookie out with the response."""
+        """`send` that hands the cookie out with the response, unless that has one of its own."""
 
         async def keeping(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                response = Response()
-                response.set_cookie(
-                    self._cookie,
-                    self._signer.cookie(session),
-                    path=links.BASE,
-                    secure=scope["scheme"] == "https",
-                    httponly=True,
-                    samesite="lax",
-                )
-                MutableHeaders(scope=message).append("set-cookie", response.headers["set-cookie"])
+            if message["type"] == "http.response.start" and "set-cookie" not in Headers(raw=message["headers"]):
+                self._sessions.hand_out(MutableHeaders(scope=message), session, scope["scheme"] == "https")
             await send(message)
 
         return keeping
+
+
+def _is_a_person(headers: Headers) -> bool:
+    """Not a page that refreshes itself: a screen that nobody touches does not keep its session."""
+    return headers.get("sec-fetch-mode", "navigate") == "navigate"

@@ -22,10 +22,13 @@ DEAD_LETTERS = f"{BASE}/dead-letters"
 CONSISTENCY = f"{BASE}/consistency"
 REPLAY = f"{BASE}/replay"
 AUDIT = f"{BASE}/audit"
+SIGN_IN = f"{BASE}/sign-in"
+SIGN_OUT = f"{BASE}/sign-out"
 MAILBOX = f"{BASE}/mailbox"
 FAULTS = f"{BASE}/faults"
 FAULT = f"{FAULTS}/set"
 STATIC = "/static"
+PATH_MAX = 2_000  # characters of a page to go back to
 # The navigation: groups of pages. The page whose title (or `section`, where its record has one) is a name is the current one.
 PAGES = (
     (
@@ -102,6 +105,18 @@ def failures(**wanted: object) -> str:
 
 def dead_letters(**wanted: object) -> str:
     return _with_query(DEAD_LETTERS, wanted)
+
+
+def sign_in(back: str) -> str:
+    """The sign-in page, and where to go from there."""
+    return _with_query(SIGN_IN, {"next": own_path(back)})
+
+
+def own_path(path: str) -> str:
+    """A page of the dashboard; the overview, where `path` is no such page (another site's, say)."""
+    inside = path == BASE or path.startswith((f"{BASE}/", f"{BASE}?"))
+    plain = path.isprintable() and "\\" not in path and len(path) <= PATH_MAX
+    return path if inside and plain and not path.startswith((SIGN_IN, SIGN_OUT)) else BASE
 
 
 def audit(**wanted: object) -> str:

@@ -17,6 +17,7 @@ class Message:
     sentence: str
     events: tuple[EventLine, ...] = ()
     user_link: str | None = None
+    sign_in_link: str = ""
 
 
 def found(text: str, rows: EventRows, is_user: bool, limit: str) -> Message:
@@ -39,6 +40,11 @@ def refused(status: int) -> Message:
     if status == 404:
         return Message("Not found", None, "There is no such page, or no such event any more.")
     return Message("Not possible", None, "This page only shows: it does not take this request.")
+
+
+def not_signed_in(sentence: str, link: str = "") -> Message:
+    """Who asks is not known; `link`: where they sign in."""
+    return Message("Not signed in", None, sentence, sign_in_link=link)
 
 
 def unchanged(sentence: str) -> Message:

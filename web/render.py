@@ -19,6 +19,7 @@ from web.mailbox import Mailbox
 from web.overview import Overview
 from web.pages import Message as MessagePage
 from web.retries import Retries
+from web.sign_in_page import SignInPage
 from web.story import Story
 from web.streams import StreamPage, Streams
 from web.user import UserPage
@@ -41,6 +42,7 @@ Page: TypeAlias = (
     | Confirm
     | JobPage
     | JobsPage
+    | SignInPage
 )
 
 TEMPLATES: dict[type, str] = {
@@ -58,6 +60,7 @@ TEMPLATES: dict[type, str] = {
     UserPage: "user.html",
     Story: "story.html",
     AuditPage: "audit.html",
+    SignInPage: "sign_in.html",
     MessagePage: "message.html",
     Mailbox: "mailbox.html",
     FaultPanel: "faults.html",
@@ -86,6 +89,7 @@ _environment.globals.update(
     live=links.LIVE,
     rates=links.RATES,
     pages=links.PAGES,
+    sign_out=links.SIGN_OUT,
     access=access,
 )
 _environment.globals.update(mailbox=links.MAILBOX, fault_panel=links.FAULTS)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from app.domain import Status
 from app.settings import Settings
-from web import audit, bulk, development, failure_queries, links, live, lookups, pages, retry_queries, search_queries
+from web import audit, bulk, development, failure_queries, links, live, lookups, pages, retry_queries, search_queries, sign_in
 from web.actions import Act, post
 from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask, status_of
@@ -31,16 +31,19 @@ from web.gate import Gate
 from web.listing import listing
 from web.live import new_collector
 from web.parts import limit_words
+from web.proxied import Proxied
 from web.render import SecureHeaders, respond
 from web.replay import KINDS, Replay, notice, replay
 from web.retries import retries
+from web.sessions import Sessions
 from web.story import story
 from web.user import user_page
+from web.ways_in import allowed_hosts
 
 
 def build_app(settings: Settings, engine: AsyncEngine, redis: Redis, collector: Collector | None = None) -> ASGIApp:
     """The dashboard as an ASGI app. The caller opens and closes what it is given."""
-    dashboard = Dashboard(settings, engine, redis)
+    dashboard, sessions = Dashboard(settings, engine, redis), Sessions(settings)
     collector = collector or new_collector(settings, engine, redis)
     routes = [
         Route("/", dashboard.home),
@@ -53,6 +56,7 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis, collector: 
         Route(links.CONSISTENCY, dashboard.consistency),
         post(links.REPLAY, dashboard.replay),
         *audit.routes(engine),
+        *sign_in.routes(settings, sessions),
         *bulk.routes(settings, engine),
         Route(links.BASE + "/events/{event_pk}", dashboard.event),
         Route(links.SEARCH, dashboard.search),
@@ -60,13 +64,8 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis, collector: 
         Mount(links.STATIC, StaticFiles(packages=[("web", "static")])),
     ]
     inside = Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: broken})
-    return SecureHeaders(TrustedHostMiddleware(Gate(inside, settings), allowed_hosts(settings), www_redirect=False))
-
-
-def allowed_hosts(settings: Settings) -> list[str]:
-    """On loopback only its own names: a page elsewhere whose name was made to point here (DNS rebinding) gets nothing."""
-    loopback = ("localhost", "127.0.0.1")
-    return [*loopback] if settings.dashboard_host in loopback else ["*"]
+    called_right = TrustedHostMiddleware(Gate(inside, settings, sessions), allowed_hosts(settings), www_redirect=False)
+    return SecureHeaders(Proxied(called_right, settings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ COOKIE_MAX = 2_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`token` proves that a form is ours; `started_s` and `seen_s` say when the session and its last request were."""
+    """`token` proves that a form is ours. `started_s` and `seen_s` say when the session and its last request were."""
 
     id: str
     name: str
@@ -25,6 +25,7 @@ class Session:
     token: str
     started_s: int
     seen_s: int
+    signed_in: bool  # by a password here: it holds without anybody else's word
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Lifetime:
     whole_s: int
 
 
-def new_session(name: str, role: Role, now_s: float) -> Session:
+def new_session(name: str, role: Role, now_s: float, signed_in: bool = False) -> Session:
     """Nothing of a session before it is kept: neither its id nor its token."""
-    return Session(secrets.token_urlsafe(16), name, role, secrets.token_urlsafe(32), int(now_s), int(now_s))
+    return Session(secrets.token_urlsafe(16), name, role, secrets.token_urlsafe(32), int(now_s), int(now_s), signed_in)
 
 
 def alive(session: Session, lifetime: Lifetime, now_s: float) -> bool:
@@ -59,12 +60,12 @@ class Signer:
     def cookie(self, session: Session) -> str:
         """Always ASCII, whatever the name holds."""
         s = session
-        return str(self._serializer.dumps([s.id, s.name, s.role, s.token, s.started_s, s.seen_s]))
+        return str(self._serializer.dumps([s.id, s.name, s.role, s.token, s.started_s, s.seen_s, s.signed_in]))
 
     def session(self, cookie: str) -> Session | None:
         """None: not ours, changed, or signed with another key."""
         try:
-            session_id, name, role, token, started_s, seen_s = self._serializer.loads(cookie[:COOKIE_MAX])
-            return Session(session_id, name, Role(role), token, started_s, seen_s)
+            session_id, name, role, token, started_s, seen_s, signed_in = self._serializer.loads(cookie[:COOKIE_MAX])
+            return Session(session_id, name, Role(role), token, started_s, seen_s, signed_in)
         except (BadData, ValueError, TypeError):
             return None

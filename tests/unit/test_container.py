@@ -21,6 +21,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 STAY = {name: service for name, service in SERVICES.items() if name != "schema"}
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "tidings"}
+README = (ROOT / "README.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 CLOSE_S = 2  # of the pool, in app/resources.py
 
@@ -43,6 +44,13 @@ def test_a_setting_that_env_may_change_has_its_default() -> None:
     for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE):
         if name.lower() in Settings.model_fields:
             assert default == str(Settings.model_fields[name.lower()].default)
+
+
+def test_the_dashboard_that_others_reach_has_a_password() -> None:
+    web = SERVICES["web"]["environment"]
+    assert web["DASHBOARD_HOST"] == "0.0.0.0"
+    assert re.fullmatch(r"\$\{DASHBOARD_PASSWORD:\?[^}]+\}", web["DASHBOARD_PASSWORD"]), "compose says what to set"
+    assert "DASHBOARD_PASSWORD" in README.split("docker compose up")[0]
 
 
 def test_consumers_have_the_time_their_drain_takes() -> None:

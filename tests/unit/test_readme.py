@@ -48,5 +48,5 @@ def spelled(name: str) -> str:
     settings = Settings.model_construct()
     value = settings.provider_limit_s if name == "provider_timeout_s" else Settings.model_fields[name].default
     if isinstance(value, tuple):
-        return ",".join(f"{part:g}" for part in value)
+        return ",".join(f"{part:g}" if isinstance(part, float | int) else str(part).partition("/")[0] for part in value) or '""'
     return f"{value:g}" if isinstance(value, float) else str(value) or '""'
