@@ -105,7 +105,8 @@ def test_9_the_dashboard_tells_the_story(running: Dev) -> None:
     with httpx2.Client(base_url=running.dashboard, follow_redirects=True) as browser:
         overview = browser.get("").text
         assert "tidings:{0}:email" in overview
-        assert "evt-123" in overview
+        assert "evt-often-5" in overview, "the newest"
+        assert "evt-123" in browser.get("/notifications").text
         story = browser.get("/search", params={"q": "evt-123"}).text
         assert "simulated failure" in story
         assert "user_123" in story

@@ -106,7 +106,7 @@ def _stream_facts(s: StreamStats, cli: str, remarkable: bool) -> tuple[Fact, ...
     group = links.group_command(cli, s.stream)
     late = "late" if remarkable and s.oldest_unread_s else ""
     return (
-        Fact("oldest waits", "–" if s.oldest_s is None else duration(s.oldest_s), links.oldest_command(cli, s.stream), late),
+        Fact("oldest", "–" if s.oldest_s is None else duration(s.oldest_s), links.oldest_command(cli, s.stream), late),
         Fact("to be read", UNKNOWN if s.lag is None else number(s.lag), group, late),
         Fact("in hand", number(s.pending), group),
         Fact("consumers", number(len(s.consumers)), links.consumers_command(cli, s.stream)),

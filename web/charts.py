@@ -13,7 +13,7 @@ from web.words import duration, rate
 
 WIDTH, HEIGHT = 600, 100  # of the SVG's own units; it is stretched to its place
 LATENCY = "latency"
-SHARES = (("p50", 0.5, "ok"), ("p95", 0.95, "busy"), ("p99", 0.99, "wait"))
+SHARES = (("p50", 0.5, "ok"), ("p95", 0.95, "busy"), ("p99", 0.99, "warn"))
 # What a channel's chart always shows, and what only where there was any.
 ALWAYS = (
     (Kind.ACCEPTED, "in", "busy"),

@@ -16,6 +16,7 @@ NONE_PAUSED: Mapping[str, str] = {}
 LATE_S = 10.0  # a person who waits for a code notices
 TRIES_MIN = 10  # of fewer attempts a share says little
 FAILING_SHARE = 0.5
+COMPLAINING_SHARE = 0.25  # of what is late
 
 
 class Level(IntEnum):
@@ -138,10 +139,14 @@ def _findings(
         yield from _waiting_in_postgresql(owed)
         return
     work = [s for s in streams if s.stream != DEAD]
-    yield from _unattended(work, limits, paused)
+    unattended = list(_unattended(work, limits, paused))
+    yield from unattended
+    deserted = {stream for finding in unattended for stream in finding.about}
     for stream in work:
-        if stream.stream in paused:
-            yield Finding(Level.WARN, f"{title_of(stream.stream)} is {paused[stream.stream]}.", (stream.stream,), "paused")
+        if stream.stream in deserted:
+            pass  # that nobody reads it is the reason for all else
+        elif stream.stream in paused:
+            yield Finding(Level.WARN, f"{title_of(stream.stream)} {paused[stream.stream]}.", (stream.stream,), "paused")
         else:
             yield from _late(stream, limits, paces.get(stream.stream))
             yield from _failing(stream.stream, paces.get(stream.stream))
@@ -190,8 +195,8 @@ def _late(stream: StreamStats, limits: Patience, pace: Pace | None) -> Iterator[
 
 
 def _why_late(pace: Pace | None) -> str:
-    """The provider's complaint, or else that more comes in than goes out."""
-    if pace is None or _complaint(pace):
+    """The provider's complaint where many attempts end with it, or else that more comes in than goes out."""
+    if pace is None or pace.failing >= COMPLAINING_SHARE * pace.tries:
         return _complaint(pace)
     if pace.arriving_per_s > pace.sent_per_s > 0:
         return f": {rate(pace.arriving_per_s)} a second come in, {rate(pace.sent_per_s)} are sent"

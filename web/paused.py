@@ -7,7 +7,7 @@ from app.domain import Channel
 from app.pauses import Pause
 from app.stream_stats import StreamStats
 from app.streams import channel_stream
-from web.parts import moment
+from web import words
 from web.words import duration, number
 
 Pauses = Mapping[Channel, list[Pause]]
@@ -25,8 +25,8 @@ def paused_words(pauses: Pauses, streams: list[StreamStats], now: datetime) -> d
 
 def _words(told: list[Pause], stream: StreamStats, now: datetime) -> str:
     longest = told[0]
-    since = moment(now - timedelta(seconds=longest.since_s), now)
     some = f" by {len(told)} of {len(stream.consumers)} consumers" if len(told) < len(stream.consumers) else ""
-    waiting = f"; {number(stream.length)} waiting" if stream.length else ""
+    waiting = f", {number(stream.length)} wait" if stream.length else ""
+    ago = words.ago(now - timedelta(seconds=longest.since_s), now)
     probe = duration(max(longest.probe_every_s, longest.probe_in_s))
-    return f"paused{some} since {since.utc} ({since.ago}): {longest.reason}; a probe every {probe}{waiting}"
+    return f"paused{some} {ago}: {longest.reason.rstrip('.')}; a probe every {probe}{waiting}"

@@ -145,11 +145,13 @@ MAIL = channel_stream(Channel.EMAIL)
             Pace(cause="answered 429."),
             "EMAIL is 40 s behind, 12 to be read: attempts fail with “answered 429”.",
         ),
-        (Pace(12.04, 8.0), "EMAIL is 40 s behind, 12 to be read: 12.0 a second come in, 8.0 are sent."),
-        (Pace(2.0, 8.0), "EMAIL is 40 s behind, 12 to be read."),
-        (Pace(2.0, 0.0), "EMAIL is 40 s behind, 12 to be read."),
+        (Pace(0, 1, 4, 1, "answered 429."), "EMAIL is 40 s behind, 12 to be read: attempts fail with “answered 429”."),
+        (Pace(9, 8.0, 12, 2, "answered 429."), "EMAIL is 40 s behind, 12 to be read: 9.0 a second come in, 8.0 are sent."),
+        (Pace(12.04, 8.0, 8), "EMAIL is 40 s behind, 12 to be read: 12.0 a second come in, 8.0 are sent."),
+        (Pace(2.0, 8.0, 8), "EMAIL is 40 s behind, 12 to be read."),
+        (Pace(2.0, 0.0, 0), "EMAIL is 40 s behind, 12 to be read."),
     ],
-    ids=["the provider complains", "too much comes in", "catching up", "nothing is sent"],
+    ids=["the provider complains", "often enough", "seldom", "too much comes in", "catching up", "nothing is sent"],
 )
 def test_who_is_late_says_why(pace: Pace, headline: str) -> None:
     assert judge(made.streams(email=LATE), made.owed(), paces={MAIL: pace}).headline == headline
@@ -172,3 +174,9 @@ def test_attempts_that_mostly_fail_are_remarkable(pace: Pace, headline: str) -> 
 def test_a_finding_names_its_streams() -> None:
     found = findings(made.streams(email=LATE, sms={"length": 1, "lag": 1, **GONE}), made.owed(), LIMITS)
     assert [(f.about, f.short) for f in found] == [((channel_stream(Channel.SMS),), "nobody reads"), ((MAIL,), "40 s behind")]
+
+
+def test_a_stream_that_nobody_reads_is_told_once() -> None:
+    silent = {**LATE, **GONE}
+    found = findings(made.streams(email=silent), made.owed(), LIMITS, paces={MAIL: Pace(cause="busy", tries=20, failing=20)})
+    assert [f.sentence for f in found] == ["EMAIL: 12 entries wait and no consumer has asked for 48 s."]

@@ -46,7 +46,7 @@ def test_a_card_says_how_fast_and_how_far() -> None:
     mail = card("EMAIL", streams=BUSY, rates=counted, backlog=made.backlog(email=Backlog(3, 7, 2, "busy", False, 1)))
     assert texts(mail.rates) == {"in": "12.4", "sent": "10.0", "retried": "3.0", "failed": "0"}
     assert texts(mail.facts) == {
-        "oldest waits": "3.2 s", "to be read": "2", "in hand": "10", "consumers": "1",
+        "oldest": "3.2 s", "to be read": "2", "in hand": "10", "consumers": "1",
         "being sent": "3", "wait for a retry": "7", "parked": "2", "dead letters": "1",
     }  # fmt: skip
     assert (mail.badge.text, mail.tone) == ("working", "mute")
