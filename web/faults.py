@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from app.addresses import redis_command
-from app.domain import Channel, CrashPolicy, Outcome
+from app.domain import Channel, CrashPolicy
 from app.faults import KEEP_S, Fault, Kind
 from app.settings import SIMULATED, ChannelPolicy, Settings
 from web import links, words
@@ -14,13 +14,11 @@ from web.away import Away
 from web.fault_words import Faults, what
 from web.letter import clip
 from web.mailbox_queries import CALLS_OF, Called, CallRows
-from web.parts import Command, Moment, moment
+from web.parts import OUTCOME_SIGNS, OUTCOME_TONES, Command, Moment, moment
 from web.paused import Pauses
 
 REFRESH_S = 2
 CALLS_SHOWN = 60  # per channel
-TONES: dict[str, str] = {Outcome.SENT: "ok", Outcome.REJECTED: "bad", Outcome.UNAVAILABLE: "wait", Outcome.UNKNOWN: "warn"}
-SIGNS: dict[str, str] = {Outcome.SENT: "✓", Outcome.REJECTED: "✕", Outcome.UNAVAILABLE: "↻", Outcome.UNKNOWN: "?"}
 OFFERED: tuple[tuple[str, tuple[tuple[Kind, float], ...]], ...] = (
     ("Slow", ((Kind.SLOW, 2), (Kind.SLOW, 10), (Kind.SLOW, 30))),
     ("Flaky", ((Kind.FLAKY, 25), (Kind.FLAKY, 50), (Kind.FLAKY, 100))),
@@ -177,7 +175,7 @@ def _call(call: Called, now: datetime) -> Call:
     took = words.duration((call.ended_at - call.started_at).total_seconds())
     error = f": {clip(call.error, 200)}" if call.error else ""
     says = f"Attempt {call.number}, {moment(call.ended_at, now).ago}: {words.outcome(call.outcome)}, took {took}{error}"
-    return Call(SIGNS.get(call.outcome, "·"), TONES.get(call.outcome, "mute"), says, links.story(call.event_pk))
+    return Call(OUTCOME_SIGNS.get(call.outcome, "·"), OUTCOME_TONES.get(call.outcome, "mute"), says, links.story(call.event_pk))
 
 
 def _commands(cli: str) -> list[Command]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app.domain import EventStatus, Status
+from app.domain import EventStatus, Outcome, Status
 from app.models import Event
 from app.settings import Settings
 from web import links, words
@@ -23,6 +23,14 @@ _TONES: dict[str, str] = {
     EventStatus.NEW: "wait",
     EventStatus.ROUTED: "ok",
 }
+# What one call came to, as a colour class and as a sign that needs no colour.
+OUTCOME_TONES: dict[str, str] = {
+    Outcome.SENT: "ok",
+    Outcome.REJECTED: "bad",
+    Outcome.UNAVAILABLE: "wait",
+    Outcome.UNKNOWN: "warn",
+}
+OUTCOME_SIGNS: dict[str, str] = {Outcome.SENT: "✓", Outcome.REJECTED: "✕", Outcome.UNAVAILABLE: "↻", Outcome.UNKNOWN: "?"}
 
 
 @dataclass(frozen=True, slots=True)

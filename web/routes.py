@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from app.domain import Status
+from app.pauses import read_pauses
 from app.settings import Settings
 from web import audit, bulk, development, failure_queries, links, live, lookups, pages, retry_queries, search_queries, sign_in
 from web.actions import Act, post
@@ -24,6 +25,7 @@ from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask, status_of
 from web.collector import Collector
 from web.consistency import compare, consistency
+from web.entries import find_entries, wanted_entries
 from web.failure_queries import BAD, FailureFilter
 from web.failures import dead_letters, failures
 from web.filters import Filter, read_filter, row_id, stored_text
@@ -138,7 +140,10 @@ class Dashboard:
             raise HTTPException(404)
         if isinstance(rows, Away):
             return respond(pages.cannot_read(rows), 503)
-        return respond(story(rows, limit_words(self.settings)))
+        found, pauses = await asyncio.gather(
+            ask(REDIS, find_entries(self.redis, wanted_entries(rows))), ask(REDIS, read_pauses(self.redis))
+        )
+        return respond(story(self.settings, rows, found, pauses))
 
     async def search(self, request: Request) -> Response:
         """To the story of the event, or to the list of the user, with this id; a page of its own where that is not one."""

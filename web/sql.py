@@ -95,6 +95,16 @@ def mailbox() -> tuple[Command, ...]:
     return (Command("what is shown", f"select {columns} from ({newest}) n {joined} order by n.id desc limit 30"),)
 
 
+def story(event_pk: int) -> tuple[Command, ...]:
+    """One event, its notifications, and their attempts."""
+    attempts = "select a.* from attempt a join notification n on n.id = a.notification_id"
+    return (
+        Command("the event", f"select * from event where id = {event_pk}"),
+        Command("its notifications", f"select * from notification where event_pk = {event_pk}"),
+        Command("their attempts", f"{attempts} where n.event_pk = {event_pk} order by a.started_at"),
+    )
+
+
 def retries() -> tuple[Command, ...]:
     """What waits for its next try."""
     within = f"{_PARKED} and due_at <= now() + interval '10 minutes'"

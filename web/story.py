@@ -1,22 +1,23 @@
 """The story of one event: accepted, decided, tried, ended. Built from its rows by pure functions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.domain import EventStatus, Outcome, Status
+from app.addresses import redis_command
+from app.domain import Channel, EventStatus, Status
 from app.models import Attempt, Event, Notification
-from web import links, words
+from app.pauses import Pause
+from app.settings import Settings
+from web import links, sql, words
+from web.away import Away
+from web.entries import Found
+from web.entry_views import EntryView, entry_note, entry_view
 from web.lookups import StoryRows
-from web.parts import REFRESH_S, Badge, Moment, badge, moment
+from web.next_steps import next_steps
+from web.parts import OUTCOME_TONES, REFRESH_S, Badge, Command, Moment, badge, limit_words, moment
 from web.payload import pretty
-
-_OUTCOME_TONES: dict[str, str] = {
-    Outcome.SENT: "ok",
-    Outcome.REJECTED: "bad",
-    Outcome.UNAVAILABLE: "wait",
-    Outcome.UNKNOWN: "warn",
-}
+from web.timeline import Timeline, timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,15 @@ class Story:
     user: str
     user_link: str
     badge: Badge
+    timeline: Timeline
     steps: tuple[Step, ...]
     channels: tuple[ChannelStory, ...]
+    next: tuple[str, ...]
     payload: str
     payload_cut: bool
+    entries: tuple[EntryView, ...]
+    entry_note: str
+    commands: tuple[Command, ...]
 
     @property
     def tried(self) -> tuple[ChannelStory, ...]:
@@ -62,9 +68,14 @@ class Story:
         return tuple(channel for channel in self.channels if channel.badge)
 
 
-def story(rows: StoryRows, limit: str) -> Story:
-    """`limit` is the sentence of the rate limit. The page refreshes itself until all is final."""
-    event, now = rows.event, rows.now
+def story(
+    settings: Settings,
+    rows: StoryRows,
+    found: Sequence[Found] | Away = (),
+    pauses: Mapping[Channel, list[Pause]] | Away | None = None,
+) -> Story:
+    """`found`: its entries that are still on a stream. The page refreshes itself until all is final."""
+    event, now, limit, cli = rows.event, rows.now, limit_words(settings), redis_command(settings.redis_url)
     payload, cut = pretty(event.payload)
     finished = event.status != EventStatus.NEW and all(Status(n.status).final for n in rows.notifications)
     return Story(
@@ -76,10 +87,15 @@ def story(rows: StoryRows, limit: str) -> Story:
         user=event.user_id,
         user_link=links.user(event.user_id),
         badge=badge(event.status),
+        timeline=timeline(rows, limit),
         steps=tuple(_event_steps(event, now, limit)),
         channels=tuple(_channels(rows, limit)),
+        next=next_steps(settings, rows, {} if pauses is None or isinstance(pauses, Away) else pauses),
         payload=payload,
         payload_cut=cut,
+        entries=() if isinstance(found, Away) else tuple(entry_view(one, cli) for one in found),
+        entry_note=found.sentence if isinstance(found, Away) else entry_note(rows, len(found), cli),
+        commands=sql.story(event.id),
     )
 
 
@@ -165,7 +181,7 @@ def _attempt_step(attempt: Attempt, before: str, now: datetime) -> Step:
     facts = [f"took {took}", f"provider {attempt.provider}" if attempt.provider else "", f"consumer {attempt.consumer}"]
     facts += [f"receipt {attempt.receipt}" if attempt.receipt else "", "possible duplicate" if attempt.possible_duplicate else ""]
     title = f"Attempt {attempt.number}: {words.outcome(attempt.outcome)}"
-    tone = _OUTCOME_TONES.get(attempt.outcome, "mute")
+    tone = OUTCOME_TONES.get(attempt.outcome, "mute")
     return Step(title, tone, moment(attempt.started_at, now), before, tuple(f for f in facts if f), attempt.error or "")
 
 

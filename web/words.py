@@ -45,7 +45,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 def duration(seconds: float) -> str:
     """Two units at most: "184 ms", "1.2 s", "12 s", "3 min 20 s", "2 d 5 h". Negative counts as 0."""
     if seconds < 1:
-        return f"{max(0, floor(seconds * 1000))} ms"
+        return f"{max(0, floor(round(seconds * 1000, 3)))} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     rest = round(seconds)

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.domain import Channel, EventStatus, Status
+from app.domain import Channel, EventStatus, Outgoing, Status
 from app.models import Notification
 from app.process import free_port
 from app.resources import Resources, open_engine, open_redis
 from app.settings import Settings
-from app.streams import WORK_STREAMS, create_group, read
+from app.streams import EVENTS, WORK_STREAMS, create_group, publish, read
 from tests import support
 from tests.processes import environment, process
 from web import away, counts, queries
@@ -109,6 +109,21 @@ async def test_the_story_shows_the_open_attempt(browser: httpx2.AsyncClient, res
     story = await page(browser, f"/events/{event_pk}")
     assert "Attempt 1: being sent now" in story
     assert "consumer host-7-cd" in story
+
+
+async def test_the_story_shows_the_raw_entry_while_it_is_on_its_stream(browser: httpx2.AsyncClient, resources: Resources) -> None:
+    [event_pk] = await support.add_events(resources, support.event("evt-1"))
+    assert "Not every entry was found" in await page(browser, f"/events/{event_pk}")
+    row = await support.event_row(resources, event_pk)
+    await publish(resources.redis, EVENTS, [Outgoing(event_pk, "evt-1", "user_123", "ORDER_PLACED", row["published_at"])])
+    story = await page(browser, f"/events/{event_pk}")
+    assert "Nobody has read it yet." in story
+    assert "<dd><bdi>evt-1</bdi></dd>" in story
+    await create_group(resources.redis, EVENTS)
+    [entry] = await read(resources.redis, EVENTS, "host-7-cd", 1, 1)
+    story = await page(browser, f"/events/{event_pk}")
+    assert "In the hand of host-7-cd" in story
+    assert f"XPENDING &#39;tidings:{{0}}:events&#39; tidings {entry.id.decode()} {entry.id.decode()} 1" in story
 
 
 @pytest.mark.parametrize("event_id", ["evt-1", "a/b?c=d&e", "<script>", "ünï 漢字", "%00"])

@@ -8,14 +8,14 @@ import pytest
 from app.domain import EventStatus, Status
 from app.models import Attempt, Notification
 from tests.unit import ready_made as made
-from tests.unit.ready_made import LIMIT, ago
+from tests.unit.ready_made import SETTINGS, ago
 from web.payload import SHOWN, pretty
 from web.story import Step, Story, story
 
 
 def told(status: Status, attempts: list[Attempt] | None = None, **row: Any) -> Story:
     """The page of the usual event whose mail has this status."""
-    return story(made.story_rows(made.event(), [made.notification(status, **row)], attempts), LIMIT)
+    return story(SETTINGS, made.story_rows(made.event(), [made.notification(status, **row)], attempts))
 
 
 def lines(steps: tuple[Step, ...]) -> list[str]:
@@ -116,7 +116,7 @@ def test_an_attempt_that_ended_while_the_row_says_processing_is_told_once() -> N
     ids=lambda value: value.reason if isinstance(value, Notification) else "",
 )
 def test_every_end_has_its_sentence(notification: Notification, sentence: str, last: str) -> None:
-    page = story(made.story_rows(made.event(), [notification]), LIMIT)
+    page = story(SETTINGS, made.story_rows(made.event(), [notification]))
     assert page.channels[0].sentence == sentence
     assert mail(page)[-1] == last
 
@@ -128,7 +128,7 @@ def test_an_error_is_not_told_twice() -> None:
 
 def test_channels_come_in_their_order_and_unused_ones_say_why() -> None:
     decided = made.decisions(SMS="opted_out", PUSH="not_requested", EMAIL="opted_in")
-    page = story(made.story_rows(made.event(decisions=decided), [made.notification()], [made.attempt()]), LIMIT)
+    page = story(SETTINGS, made.story_rows(made.event(decisions=decided), [made.notification()], [made.attempt()]))
     assert [(c.channel, c.sentence) for c in page.channels] == [
         ("EMAIL", "sent, the user opted in"),
         ("SMS", "not used, the user opted out"),
@@ -138,7 +138,7 @@ def test_channels_come_in_their_order_and_unused_ones_say_why() -> None:
 
 
 def test_a_message_sent_directly_has_no_decisions() -> None:
-    page = story(made.story_rows(made.event(decisions=None), [made.notification()], [made.attempt()]), LIMIT)
+    page = story(SETTINGS, made.story_rows(made.event(decisions=None), [made.notification()], [made.attempt()]))
     assert page.channels[0].sentence == "sent"
     assert lines(page.steps)[1] == "20 ms later | Routed | sent directly: the caller chose the channel"
 
@@ -161,7 +161,7 @@ def test_a_message_sent_directly_has_no_decisions() -> None:
     ids=["published", "later", "put off", "overdue", "failed"],
 )
 def test_an_event_that_was_not_routed_says_why(event: dict[str, object], line: str) -> None:
-    page = story(made.story_rows(made.event(**{"status": EventStatus.NEW.value, "decisions": None, **event})), LIMIT)
+    page = story(SETTINGS, made.story_rows(made.event(**{"status": EventStatus.NEW.value, "decisions": None, **event})))
     assert lines(page.steps)[1] == line
     assert page.channels == ()
 

@@ -104,7 +104,7 @@ def hostile_pages() -> list[Any]:
         stream_page(SETTINGS, made.snapshot(), Away(REDIS, HOSTILE), DEAD, True),
         page_of(streams=made.streams(), pauses={Channel.EMAIL: [made.pause(HOSTILE)]}),
         page_of(streams=Away(REDIS, HOSTILE), owed=Away(POSTGRESQL, HOSTILE)),
-        story(made.story_rows(event, [failed], [tried]), LIMIT),
+        story(SETTINGS, made.story_rows(event, [failed], [tried])),
         pages.found(HOSTILE, made.events(event), True, LIMIT),
         pages.cannot_read(Away(POSTGRESQL, HOSTILE)),
     ]
