@@ -22,6 +22,7 @@ PLAIN_ERRORS = (
     ("app.send", "SendError"),
     ("app.seed", "SeedError"),
     ("app.replay_options", "ReplayError"),
+    ("app.hold_cli", "HoldError"),
     ("app.redis_cli", "RedisCommandError"),
     ("app.health", "Unhealthy"),
 )
@@ -230,6 +231,38 @@ def replay(
     filters |= {"since": since, "until": until, "limit": None if limit is None else str(limit)}
     what = replay_options.read_what(ids or [], event, source, events=events, filters=filters, now=datetime.now(UTC))
     replay_cli.run(load_settings(), replay_options.Order(what, yes, dry_run, limit, rate))
+
+
+@cli.command()
+def pause(
+    channel: Annotated[str, typer.Argument(help="Which channel.", metavar="EMAIL|SMS|PUSH")],
+    reason: Annotated[str, typer.Option(help="Why: the dashboard and the audit log say so.", metavar="TEXT")] = "",
+) -> None:
+    """Stop sending on one channel.
+
+    What is under way is finished; the rest waits in its stream until `tidings resume`, over restarts too. No try is used up.
+
+    Example: tidings pause EMAIL --reason "the provider is being moved"
+    """
+    from app import hold_cli
+    from app.settings import load_settings
+
+    print(hold_cli.pause(load_settings(), channel, reason))
+
+
+@cli.command()
+def resume(
+    channel: Annotated[str, typer.Argument(help="Which channel.", metavar="EMAIL|SMS|PUSH")],
+    reason: Annotated[str, typer.Option(help="Why: the audit log keeps it.", metavar="TEXT")] = "",
+) -> None:
+    """Go on sending on a channel that was paused by hand.
+
+    Example: tidings resume EMAIL
+    """
+    from app import hold_cli
+    from app.settings import load_settings
+
+    print(hold_cli.resume(load_settings(), channel, reason))
 
 
 @cli.command()

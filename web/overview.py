@@ -96,9 +96,9 @@ def overview(
 def judged(settings: Settings, seen: Snapshot) -> tuple[Health, list[Finding]]:
     """How it is, and all that is remarkable."""
     now = seen.now
-    paused = (
-        {} if isinstance(now.pauses, Away) or isinstance(now.streams, Away) else paused_words(now.pauses, now.streams, now.at)
-    )
+    pauses = {} if isinstance(now.pauses, Away) else now.pauses
+    holds = {} if isinstance(now.holds, Away) else now.holds
+    paused = {} if isinstance(now.streams, Away) else paused_words(pauses, holds, now.streams, now.at)
     found = findings(now.streams, now.owed, patience(settings), paused, paces(seen))
     return health(now.streams, now.owed, found), found
 

@@ -1,26 +1,36 @@
-"""What the overview says of a channel that its consumers have paused: since when, why, and how soon it is tried. Pure."""
+"""What is said of a channel that is paused, by an operator or by its consumers: since when, why, and what ends it. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from app.domain import Channel
 from app.pauses import Pause
+from app.store.hold import Hold
 from app.stream_stats import StreamStats
 from app.streams import channel_stream
 from web import words
 from web.words import duration, number
 
 Pauses = Mapping[Channel, list[Pause]]
+Holds = Mapping[Channel, Hold]
 
 
-def paused_words(pauses: Pauses, streams: list[StreamStats], now: datetime) -> dict[str, str]:
-    """Per stream that is paused: the rest of a sentence that begins with its name."""
-    by_key = {s.stream: s for s in streams}
-    return {
-        stream: _words(told, by_key[stream], now)
-        for channel, told in pauses.items()
-        if (stream := channel_stream(channel)) in by_key
-    }
+def paused_words(pauses: Pauses, holds: Holds, streams: list[StreamStats], now: datetime) -> dict[str, str]:
+    """Per stream that is paused: the rest of a sentence that begins with its name. Who is held by hand is not probed either."""
+    read, said = {s.stream: s for s in streams}, {}
+    for channel in Channel:
+        stream = read.get(channel_stream(channel))
+        if stream is not None and channel in holds:
+            said[stream.stream] = held_words(channel, holds[channel], stream.length, now)
+        elif stream is not None and channel in pauses:
+            said[stream.stream] = _words(pauses[channel], stream, now)
+    return said
+
+
+def held_words(channel: Channel, hold: Hold, waiting: int, now: datetime) -> str:
+    ago = words.ago(now - timedelta(seconds=hold.since_s), now)
+    waits = f", {number(waiting)} wait" if waiting else ""
+    return f"paused {ago} by {hold.words.rstrip('.')}; `tidings resume {channel}` ends it{waits}"
 
 
 def _words(told: list[Pause], stream: StreamStats, now: datetime) -> str:

@@ -1,7 +1,7 @@
 """One look at both servers: what the overview, the health line and the streams page say is all decided from it."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from redis.asyncio import Redis
@@ -15,8 +15,9 @@ from web.away import POSTGRESQL, REDIS, Away, ask
 from web.backlog_queries import Backlog
 from web.counts import CountRows, OwedRows
 from web.filters import Filter
+from web.hold_queries import holds
 from web.lookups import EventRows
-from web.paused import Pauses
+from web.paused import Holds, Pauses
 from web.queries import ListRows
 from web.rate_queries import RateRows
 
@@ -31,6 +32,7 @@ class Now:
     owed: OwedRows | Away
     pauses: Pauses | Away
     rates: RateRows | Away
+    holds: Holds | Away = field(default_factory=dict)
 
     @property
     def at(self) -> datetime:
@@ -57,13 +59,14 @@ class Snapshot:
 
 
 async def look_now(engine: AsyncEngine, redis: Redis) -> Now:
-    streams, owed, pauses, rates = await asyncio.gather(
+    streams, owed, pauses, rates, held = await asyncio.gather(
         ask(REDIS, stream_stats(redis)),
         ask(POSTGRESQL, counts.owed(engine)),
         ask(REDIS, read_pauses(redis)),
         ask(POSTGRESQL, rate_queries.rates(engine)),
+        ask(POSTGRESQL, holds(engine)),
     )
-    return Now(streams, owed, pauses, rates)
+    return Now(streams, owed, pauses, rates, held)
 
 
 async def look_lately(engine: AsyncEngine) -> Lately:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from redis.asyncio import Redis
@@ -17,13 +18,18 @@ from app.domain import Channel
 from app.pauses import Pause, read_pauses
 from app.resources import Resources
 from app.settings import Settings
+from app.store.hold import Hold, read_holds
+
+if TYPE_CHECKING:
+    from app.store.batch import Pool
 
 log = structlog.get_logger()
 
 CHECK_WITHIN_S = 1.5
 OK = "ok"
 TABLES = """
-select 'event'::regclass, 'notification'::regclass, 'attempt'::regclass, 'preference'::regclass, 'idempotency_key'::regclass
+select 'event'::regclass, 'notification'::regclass, 'attempt'::regclass, 'preference'::regclass, 'idempotency_key'::regclass,
+  'channel_pause'::regclass
 """
 
 
@@ -61,12 +67,20 @@ async def healthz(_request: Request) -> Response:
 async def readyz(resources: Resources, _request: Request) -> Response:
     """GET /readyz: 503 where PostgreSQL is away. Degraded only: Redis away, since the relay publishes later; a channel paused."""
     pauses: dict[Channel, list[Pause]] = {}
-    postgresql, redis = await _checks(resources.pool.execute(TABLES), _read_into(pauses, resources.redis))
-    status = "unavailable" if postgresql != OK else "degraded" if redis != OK or pauses else OK
+    holds: dict[Channel, Hold] = {}
+    postgresql, redis = await _checks(_ask_tables(holds, resources.pool), _read_into(pauses, resources.redis))
+    status = "unavailable" if postgresql != OK else "degraded" if redis != OK or pauses or holds else OK
     answer: dict[str, object] = {"status": status, "postgresql": postgresql, "redis": redis}
-    if pauses:
-        answer["channels"] = {channel.value: f"paused: {told[0].reason}" for channel, told in pauses.items()}
+    if pauses or holds:
+        by_breaker = {channel.value: f"paused: {told[0].reason}" for channel, told in pauses.items()}
+        answer["channels"] = by_breaker | {channel.value: f"paused by {held.words}" for channel, held in holds.items()}
     return json_answer(answer, status=200 if postgresql == OK else 503)
+
+
+async def _ask_tables(holds: dict[Channel, Hold], pool: "Pool") -> None:
+    """Are all tables there? And the channels that were paused by hand."""
+    await pool.execute(TABLES)
+    holds.update(await read_holds(pool))
 
 
 async def _read_into(pauses: dict[Channel, list[Pause]], redis: Redis) -> None:

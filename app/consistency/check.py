@@ -17,6 +17,7 @@ from app.consistency.look import Look, Patience
 from app.pauses import read_pauses
 from app.settings import Settings
 from app.store import consistency as store
+from app.store.hold import read_holds
 from app.streams import WORK_STREAMS
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def check(settings: Settings, redis: Redis, limit_s: float) -> Facts:
     began, patience = time.monotonic(), Patience.of(settings)
     pause_s = min(settings.relay_sweep_s + PAUSE_SPARE_S, limit_s / 2)
     async with _connection(settings) as connection:
-        paused = {*await read_pauses(redis)}
+        paused = {*await read_pauses(redis), *await read_holds(connection)}
         looks = await _first_looks(connection, redis, patience, began + limit_s - pause_s)
         history = await _history(connection)
         kept = await kept_for_ever(redis, SUSPECTS_MAX)
@@ -45,7 +46,7 @@ async def check(settings: Settings, redis: Redis, limit_s: float) -> Facts:
         if suspicious:
             await asyncio.sleep(pause_s)
         after = await groups(redis)
-        paused.update(await read_pauses(redis))  # what was paused until just now has not caught up
+        paused.update(await read_pauses(redis), await read_holds(connection))  # what was paused until just now has not caught up
         books = [await confirm(connection, redis, look, after[look.stream], patience, look.channel in paused) for look in looks]
     return Facts(
         now=looks[0].now,

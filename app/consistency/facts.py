@@ -82,7 +82,7 @@ class Book:
     emptied: Suspects = NONE  # pending, and their entry is gone
     idle: Suspects = NONE  # consumers with entries that are pending and idle for too long
     silent: Suspects = NONE  # entries delivered more than twice without an end; worst_s is that count
-    paused: bool = False  # its provider does not answer: nothing is read or taken over but for a probe now and then
+    paused: bool = False  # its provider does not answer, or by hand: nothing is read or taken over but for a probe now and then
 
 
 @dataclass(frozen=True, slots=True)

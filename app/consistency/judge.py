@@ -46,7 +46,7 @@ def summary(book: Book) -> str:
     if carried.length:
         unread = "an unknown number" if carried.lag is None else f"{carried.lag:,}"
         entries += f" ({unread} unread, {carried.pending:,} in hand or waiting for a retry)"
-    paused = "; paused: the channel's provider does not answer" if book.paused else ""
+    paused = "; paused: its provider does not answer, or somebody paused it by hand" if book.paused else ""
     return f"{rows}, {entries}{_partly(carried)}{paused}"
 
 

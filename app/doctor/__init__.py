@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 
 import orjson
 
@@ -11,7 +12,9 @@ from app.doctor.facts import Away, Facts
 from app.doctor.finding import Finding, Level, not_judged, ok
 from app.doctor.gather import gather_facts
 from app.doctor.tables import tables
+from app.domain import Channel
 from app.settings import Settings, SettingsError, load_settings
+from app.store.hold import Hold
 
 __all__ = ["examine", "judge", "run"]
 
@@ -49,10 +52,14 @@ def judge(settings: Settings, facts: Facts, may: streams.Limits | None = None) -
         _tables(facts),
         *servers.redis(facts.redis, "redis_url" in named),
         servers.clocks(facts.postgres, facts.redis),
-        *streams.streams(facts.streams, may or streams.limits(settings)),
+        *streams.streams(facts.streams, may or streams.limits(settings), _holds(facts)),
         *(parts.port(port) for port in facts.ports),
         parts.providers(settings),
     ]
+
+
+def _holds(facts: Facts) -> Mapping[Channel, Hold]:
+    return {} if isinstance(facts.postgres, Away) else facts.postgres.holds
 
 
 def _tables(facts: Facts) -> Finding:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from app.domain import Channel
 from app.pauses import Pause
+from app.store.hold import Hold
 from app.stream_stats import StreamStats
 
 
@@ -50,6 +51,7 @@ class PostgresFacts:
     differences: tuple[str, ...]
     clock: Clock
     url: str  # for a shell: quoted, or "$DATABASE_URL" where it holds a password
+    holds: Mapping[Channel, Hold] = field(default_factory=dict)  # channels that are paused by hand
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from app.doctor.ports import ports
 from app.pauses import read_pauses
 from app.resources import open_redis
 from app.settings import Settings
+from app.store.hold import read_holds
 from app.stream_stats import STREAMS, stream_stats
 from app.streams import GROUP, WORK_STREAMS, no_group
 
@@ -67,7 +68,8 @@ async def _ask_postgres(connection: Any, url: str) -> PostgresFacts:
     async with asyncio.timeout(LIMIT_S):
         denied = tuple(row["name"] for row in await connection.fetch(DENIED, list(tables)))
         differences = tuple(await schema.check(connection))
-    return PostgresFacts(**session, denied=denied, differences=differences, clock=clock, url=url)
+        holds = {} if any("channel_pause" in lacking for lacking in differences) else await read_holds(connection)
+    return PostgresFacts(**session, denied=denied, differences=differences, clock=clock, url=url, holds=holds)
 
 
 async def _redis(settings: Settings) -> tuple[RedisFacts | Away, StreamFacts | Away]:

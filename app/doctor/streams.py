@@ -1,16 +1,19 @@
 """Judges the streams: are they made, read, and emptied in time? Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.doctor.facts import Away, StreamFacts
 from app.doctor.finding import Finding, fail, not_judged, ok, warn
+from app.domain import Channel
 from app.pauses import Pause
 from app.settings import Settings
+from app.store.hold import Hold
 from app.stream_stats import StreamStats
-from app.streams import DEAD, GROUP, WORK_STREAMS, channel_stream
+from app.streams import CHANNEL_OF, DEAD, GROUP, WORK_STREAMS, channel_stream
 
 FULL = 100_000  # entries
+NO_HOLDS: Mapping[Channel, Hold] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,13 @@ def limits(settings: Settings) -> Limits:
     return Limits(FULL, settings.reclaim_after_s, settings.lease_s, 2 * settings.reclaim_after_s)
 
 
-def streams(facts: StreamFacts | Away, may: Limits) -> Iterator[Finding]:
-    """One line for each stream that is well, one for each fault of the others."""
+def streams(facts: StreamFacts | Away, may: Limits, holds: Mapping[Channel, Hold] = NO_HOLDS) -> Iterator[Finding]:
+    """One line for each stream that is well, one for each fault of the others. `holds`: what is paused by hand."""
     if isinstance(facts, Away):
         yield from (not_judged(stream, "Redis") for stream in (*WORK_STREAMS, DEAD))
         return
     stats = {s.stream: s for s in facts.stats or ()}
+    held = {channel_stream(channel): hold for channel, hold in holds.items()}
     paused = {channel_stream(channel): pauses for channel, pauses in facts.pauses.items()}
     for stream in (*WORK_STREAMS, DEAD):
         kind = facts.types[stream]
@@ -43,6 +47,8 @@ def streams(facts: StreamFacts | Away, may: Limits) -> Iterator[Finding]:
             yield warn(stream, "cannot be judged beside a key of the wrong type")
         elif stream == DEAD:
             yield _dead(stats[stream].length)
+        elif stream in held:
+            yield _held(stats[stream], held[stream])
         elif stream in paused:
             yield _paused(stats[stream], paused[stream])
         else:
@@ -57,6 +63,11 @@ def _work(stats: StreamStats, made: bool, pending_idle_s: float, may: Limits) ->
         waiting = "empty" if not stats.length else f"{stats.length:,} entries, {stats.pending:,} of them in hand"
         yield ok(stats.stream, f"{waiting}; consumers: {sum(_alive(stats, may))}")
     yield from faults
+
+
+def _held(stats: StreamStats, hold: Hold) -> Finding:
+    says = f"paused by hand for {hold.since_s:.0f} s, by {hold.words}; {stats.length:,} waiting"
+    return warn(stats.stream, says, f"tidings resume {CHANNEL_OF[stats.stream]}")
 
 
 def _paused(stats: StreamStats, pauses: Sequence[Pause]) -> Finding:

@@ -21,6 +21,7 @@ from app.domain import Channel
 from app.listen import PortProblem, listen
 from app.pauses import Pause, tell_pause
 from app.settings import Settings
+from app.store.hold import hold
 from tests.conftest import wait_until
 from tests.integration.api import (
     Api,
@@ -111,6 +112,13 @@ async def test_a_paused_channel_is_told_and_the_service_still_accepts(api: Api) 
     response = await api.client.get("/readyz")
     answer = {"status": "degraded", "postgresql": "ok", "redis": "ok", "channels": {"EMAIL": "paused: answered 401"}}
     assert (response.status_code, response.json()) == (200, answer)
+
+
+async def test_so_is_one_that_was_paused_by_hand(api: Api) -> None:
+    await tell_pause(api.resources.redis, Channel.EMAIL, Pause("c", "answered 401", 5, 1, 4))
+    await hold(api.resources.pool, Channel.EMAIL, "ann", "maintenance")
+    answer = (await api.client.get("/readyz")).json()
+    assert (answer["status"], answer["channels"]) == ("degraded", {"EMAIL": "paused by ann: maintenance"})
 
 
 async def test_without_redis_the_service_is_degraded(settings: Settings) -> None:

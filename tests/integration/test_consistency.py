@@ -21,7 +21,8 @@ from app.pauses import Pause, tell_pause
 from app.resources import Resources
 from app.settings import Settings
 from app.store import consistency as store
-from app.streams import EVENTS, GROUP, WORK_STREAMS, channel_stream
+from app.store.hold import hold
+from app.streams import EVENTS, GROUP, WORK_STREAMS, breaker_key, channel_stream
 from consumers.channel_limit import ChannelLimit
 from tests import support
 from tests.integration.consuming import consuming
@@ -241,6 +242,10 @@ async def test_while_its_channel_is_paused_what_waits_is_no_trouble(resources: R
     await resources.redis.xclaim(MAIL, GROUP, "gone", 0, [entry], idle=90_000, justid=True)
     assert len(await troubles(resources)) == 2
     await tell_pause(resources.redis, Channel.EMAIL, Pause("somebody", "answered 401", 1, 1, 4))
+    assert await troubles(resources) == []
+    await resources.redis.delete(breaker_key(Channel.EMAIL))
+    assert len(await troubles(resources)) == 2
+    await hold(resources.pool, Channel.EMAIL, "ann", "maintenance")
     assert await troubles(resources) == []
 
 

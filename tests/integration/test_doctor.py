@@ -32,6 +32,7 @@ from app.pauses import Pause, tell_pause
 from app.process import free_port
 from app.resources import Resources, open_engine, open_redis
 from app.settings import Settings
+from app.store.hold import hold
 from app.streams import EVENTS, GROUP, WORK_STREAMS, channel_stream
 from tests.integration.api import open_api
 from tests.integration.consuming import consuming
@@ -271,6 +272,14 @@ async def test_8_a_channel_that_is_paused_is_no_fault(settings: Settings, redis:
     found = {f.what: f for f in await examine(settings)}
     assert found[MAIL].level is Level.WARN
     assert found[MAIL].says.startswith("paused for 1 s: answered 401; 1 waiting; a probe every 4.0 s")
+
+
+@pytest.mark.usefixtures("read_streams")
+async def test_8_nor_is_one_that_was_paused_by_hand(settings: Settings, resources: Resources) -> None:
+    await hold(resources.pool, Channel.EMAIL, "ann", "maintenance")
+    found = {f.what: f for f in await examine(settings)}
+    assert (found[MAIL].level, found[MAIL].mend) == (Level.WARN, "tidings resume EMAIL")
+    assert found[MAIL].says.startswith("paused by hand for 0 s, by ann: maintenance; ")
 
 
 def test_9_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,8 @@ COMMANDS = [
     "send",
     "seed",
     "replay",
+    "pause",
+    "resume",
     "redis",
     "doctor",
     "health",
@@ -46,6 +48,8 @@ ONE_LINE = {
     "no PostgreSQL to replay from": ("replay 7 --yes", NOWHERE, r"PostgreSQL \(setting DATABASE_URL\) cannot be used: .*"),
     "nothing to replay": ("replay --yes", {}, r"say what: ids of notifications, --event EVENT_ID, or a filter .*"),
     "no status to replay": ("replay --status SENT --yes", {}, r"option --status: must be one of FAILED, UNKNOWN"),
+    "no such channel": ("pause FAX", {}, r"there is no channel 'FAX': it is one of EMAIL, SMS, PUSH"),
+    "no PostgreSQL to resume in": ("resume SMS", NOWHERE, r"PostgreSQL \(setting DATABASE_URL\) cannot be used: .*"),
     "no API": ("send", NOWHERE, r"the API does not answer at http://127\.0\.0\.1:1 \(settings API_HOST, API_PORT\).*"),
     "a port for both": (
         "dev",

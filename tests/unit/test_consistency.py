@@ -113,7 +113,7 @@ def test_a_paused_channel_is_not_read_on_and_that_is_right() -> None:
     waits: dict[str, Any] = {kind: suspects(7, worst_s=999) for kind in ("idle", "unread", "lease_over")}
     assert len(faults(facts(Book(MAIL, **waits)))) == 3
     first, *_ = judge(SETTINGS, facts(Book(MAIL, **waits, paused=True)))
-    assert first.line().endswith("0 entries carried; paused: the channel's provider does not answer")
+    assert first.line().endswith("0 entries carried; paused: its provider does not answer, or somebody paused it by hand")
     assert faults(facts(Book(MAIL, **waits, paused=True))) == []
     assert len(faults(facts(Book(MAIL, lost=suspects(7), paused=True)))) == 1
 

@@ -16,6 +16,7 @@ from app.doctor.ports import is_api, is_dashboard
 from app.doctor.tables import tables
 from app.domain import Channel
 from app.settings import SettingsError, load_settings
+from app.store.hold import Hold
 from app.stream_stats import STREAMS, ConsumerStats, StreamStats
 from tests.unit.ready_made import pause
 
@@ -249,6 +250,16 @@ def test_a_paused_channel_is_one_line_that_says_why_and_since_when() -> None:
     assert line == (
         f"warn  {MAIL}  — paused by 1 of 2 consumers for 200 s: answered 401: no such token; 9 waiting; "
         "a probe every 4.0 s finds out when its provider answers"
+    )
+
+
+def test_a_channel_that_is_paused_by_hand_is_one_line_with_the_command_that_ends_it() -> None:
+    mail = stream(length=9, lag=7, pending=2, oldest_unread_s=900, consumers=SILENT)
+    facts = replace(streams(mail, pending_idle_s=500), pauses={Channel.EMAIL: [pause("busy")]})
+    holds = {Channel.EMAIL: Hold("ann", "the provider\nis moved", 200)}
+    [line] = faults(judged_streams.streams(facts, judged_streams.limits(SETTINGS), holds))
+    assert line == (
+        f"warn  {MAIL}  — paused by hand for 200 s, by ann: the provider is moved; 9 waiting; mend: tidings resume EMAIL"
     )
 
 

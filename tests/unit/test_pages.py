@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.domain import Channel, Status
+from app.store.hold import Hold
 from app.streams import DEAD, EVENTS
 from tests.unit import ready_made as made
 from tests.unit.ready_made import HOSTILE, LIMIT, NOW, SETTINGS
@@ -163,6 +164,17 @@ def test_a_paused_channel_says_since_when_why_and_what_waits() -> None:
     assert sentence in document.text
     assert "EMAIL paused" in document.text, "on its card"
     assert "3 min 20 s behind" not in document.text, "the pause is the reason"
+
+
+def test_a_channel_that_is_paused_by_hand_says_by_whom() -> None:
+    """Also where its provider does not answer: that is not what it waits for."""
+    waiting = made.streams(email={"length": 12_345, "lag": 12_345, "oldest_unread_s": 200.0, "oldest_s": 200.0})
+    holds = {Channel.EMAIL: Hold("ann", f"moved {HOSTILE}", 200)}
+    document = render(page_of(streams=waiting, holds=holds, pauses={Channel.EMAIL: [made.pause()]}))
+    assert "EMAIL paused 3 min ago by ann: moved " in document.text
+    assert "`tidings resume EMAIL` ends it, 12,345 wait" in document.text
+    assert "probe" not in document.text.partition("As of")[0]
+    assert "EMAIL paused" in document.text, "on its card"
 
 
 def test_a_channel_that_some_consumers_have_paused() -> None:
