@@ -1,7 +1,11 @@
 """The pages that move, with ready-made data: cards, charts and streams; and the messages that keep them as they are."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
+
+from starlette.types import Message
 
 from app.domain import Channel
 from app.streams import DEAD, EVENTS, channel_stream
@@ -12,7 +16,7 @@ from web.away import POSTGRESQL, REDIS, Away
 from web.backlog_queries import Backlog
 from web.cards import Card
 from web.charts import charts
-from web.live import encoders, entry_id, span_of
+from web.live import Events, encoders, entry_id, span_of
 from web.overview import overview
 from web.rate_queries import SPANS, RateRows
 from web.render import html
@@ -175,6 +179,29 @@ def test_what_is_asked_for() -> None:
 
 
 # ---- messages
+
+
+async def test_who_takes_nothing_is_let_go_without_a_word() -> None:
+    ended: list[str] = []
+
+    async def told() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"event: tick\ndata: x\n\n"
+        finally:
+            ended.append("told")
+
+    async def stuck(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with asyncio.timeout(5):
+        await Events(told(), send_timeout=0.05)({"type": "http", "method": "GET", "headers": []}, receive, stuck)
+    assert ended == ["told"]
 
 
 def test_a_message_says_how_it_is_and_has_the_parts_of_its_page() -> None:

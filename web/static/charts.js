@@ -35,6 +35,7 @@ function options(figure, data) {
   return {
     width: figure.clientWidth,
     height: HEIGHT,
+    padding: [6, 8, 0, 0],
     legend: { show: false },
     cursor: { points: { size: 5 }, y: false, sync: { key: "tidings" } },
     scales: { y: { range: (_, __, top) => [0, top > 0 ? top * 1.08 : 1] } },
