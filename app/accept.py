@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from app import streams
 from app.batches import Batches
 from app.domain import Event, Outgoing
+from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store.batch import AWAY
 from app.store.events import NewEvent, Stored, insert_events
@@ -133,10 +134,10 @@ class Acceptor:
         except (RedisError, OSError, TimeoutError) as error:
             self._not_published.say("events left to the relay: Redis is away", error, events=len(rows))
         finally:  # they are committed, whatever became of the stream
-            for request, row in zip(requests, stored, strict=True):
-                event, answer = request.new.event, judge(request.new, row)
-                log.info(f"event {answer}", event_id=event.event_id, user_id=event.user_id)
+            answers = [judge(request.new, row) for request, row in zip(requests, stored, strict=True)]
+            for request, answer in zip(requests, answers, strict=True):
                 _answer(request, answer)
+            info_lines(_line(request.new.event, answer) for request, answer in zip(requests, answers, strict=True))
 
 
 def prepare(event: Event) -> NewEvent:
@@ -200,6 +201,10 @@ def _outgoing(event: Event, stored: Stored) -> Outgoing:
     assert stored.row_id is not None
     assert stored.published_at is not None
     return Outgoing(stored.row_id, event.event_id, event.user_id, event.type, stored.published_at)
+
+
+def _line(event: Event, answer: Accepted) -> Line:
+    return f"event {answer}", {"event_id": event.event_id, "user_id": event.user_id}
 
 
 def _answer(request: _Request, answer: Accepted) -> None:

@@ -7,8 +7,10 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import IO, Any, BinaryIO, TextIO, cast
+from datetime import UTC, datetime
+from typing import IO, Any, BinaryIO, TextIO, TypeAlias, cast
 
 import orjson
 import structlog
@@ -21,6 +23,9 @@ __all__ = ["configure", "get_logger"]
 get_logger = structlog.get_logger
 
 PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]*@")
+
+
+Line: TypeAlias = tuple[str, Mapping[str, object]]  # what happened, and its fields
 
 
 class Unfailing:
@@ -40,6 +45,7 @@ class Unfailing:
 
 def configure(settings: Settings, process: str) -> None:
     """Set up all logging of this process; every line carries `process`. Call once, at start."""
+    global _info_lines
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     common = _common_steps(process)
@@ -53,7 +59,42 @@ def configure(settings: Settings, process: str) -> None:
         ),
         cache_logger_on_first_use=True,
     )
+    _info_lines = _nothing if level > logging.INFO else _one_by_one if console else _written_at_once(process, sys.stderr.buffer)
     _route_standard_library(level, common, console)
+
+
+def info_lines(lines: Iterable[Line]) -> None:
+    """As `log.info` for each, for the hot paths: a fifth of the cost as JSON, and none where the level is above info.
+
+    `lines` is best a generator: it is read only where somebody gets to see them.
+    """
+    _info_lines(lines)
+
+
+def _one_by_one(lines: Iterable[Line]) -> None:
+    log = get_logger()
+    for event, fields in lines:
+        log.info(event, **fields)
+
+
+def _nothing(_lines: Iterable[Line]) -> None:
+    """Nobody would see them."""
+
+
+def _written_at_once(process: str, stream: BinaryIO) -> Callable[[Iterable[Line]], None]:
+    out = Unfailing(stream)
+
+    def write(lines: Iterable[Line]) -> None:
+        same = {"process": process, "level": "info", "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+        text = b"\n".join(_to_json(_hide_passwords(None, "", {**fields, "event": event, **same})) for event, fields in lines)
+        if text:
+            out.write(text + b"\n")
+            out.flush()
+
+    return write
+
+
+_info_lines: Callable[[Iterable[Line]], None] = _one_by_one
 
 
 def hide_password(text: str) -> str:

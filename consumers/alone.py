@@ -32,5 +32,5 @@ class Alone:
         async with self._lock:
             while any(hand.entries for hand in self._hands):
                 for hand in self._hands:
-                    await hand.until(0)
+                    await hand.until_empty()
             yield

@@ -25,7 +25,7 @@ from consumers.circuit import Circuit
 from consumers.database import Database
 from consumers.in_hand import InHand
 from consumers.reclaim import Reclaimer, split_alone
-from consumers.settle import Back, Bury, Leave, Settle, Verdict, settle_on_stream
+from consumers.settle import Back, Bury, CallOver, Leave, Settle, Verdict, settle_on_stream
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ class Consumer:
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
-        self.in_hand = InHand(slots)
+        self.in_hand = InHand(slots, spare=BATCH_MAX)
         self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
         self._alone.join(self.in_hand)
         self.reading_since_s: float | None = None  # time.monotonic()
@@ -105,7 +105,7 @@ class Consumer:
 
     async def settled(self) -> None:
         """Returns once nothing is in hand, and Redis was told."""
-        await self.in_hand.until(0)
+        await self.in_hand.until_empty()
         await self._settling.idle()
 
     def signs(self) -> dict[str, Callable[[], int | None]]:
@@ -136,7 +136,7 @@ class Consumer:
     async def turn(self) -> None:
         """One turn: wait for a free slot and a lane; take what is due or what is new; hand it over."""
         await self._tidy()
-        await self.in_hand.until(self.in_hand.slots - 1)
+        await self.in_hand.until_free()
         async with self._lanes:
             room = await self._room()
             entries = await self._next(room) if room else []
@@ -202,7 +202,7 @@ class Consumer:
                 deliveries=entry.deliveries,
             )
             await self._hand_over([entry])
-            await self.in_hand.until(0)
+            await self.in_hand.until_empty()
 
     def _admit(self, entry: Entry) -> bool:
         """Into the hand; a second entry of a row in hand waits until that one is surely settled.
@@ -246,8 +246,10 @@ class Consumer:
             )
             await asyncio.sleep(FAULT_PAUSE_S)  # with the lane: a fault of ours must not run through the whole backlog
 
-    def _settle(self, entry: Entry, verdict: Verdict) -> None:
-        if entry.id in self.in_hand.entries:
+    def _settle(self, entry: Entry, verdict: Verdict | CallOver) -> None:
+        if isinstance(verdict, CallOver):
+            self.in_hand.call_over(entry)
+        elif entry.id in self.in_hand.entries:
             self._settling.add((entry, verdict))
 
     async def _settle_batch(self, batch: list[tuple[Entry, Verdict]]) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from app.batches import Batches
 from app.domain import Channel, CrashPolicy, Outcome, Status
+from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, claim, finish, release
 from app.store.owed import DeadVerdict, end_dead_notifications
@@ -24,7 +25,7 @@ from consumers.circuit import Circuit
 from consumers.database import Database
 from consumers.providers import Provider
 from consumers.retry import Result, next_move
-from consumers.settle import Bury, Settle
+from consumers.settle import Bury, CallOver, Settle
 from consumers.verdicts import DEAD_LETTER, after_claim, after_dead, after_finish, after_release
 
 log = structlog.get_logger()
@@ -37,6 +38,9 @@ ENDED_BY_CLAIM = {
     ClaimVerdict.CRASHED: Status.FAILED,
     ClaimVerdict.UNKNOWN: Status.UNKNOWN,
 }
+
+
+CALL_OVER = CallOver()
 
 
 class Attempt(NamedTuple):
@@ -153,6 +157,7 @@ class Deliver:
         took_s = time.clock_gettime(CLOCK) - began_s
         paused_s = None if result is None else self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)
         self._ended.add(Ended(attempt, result, took_s, paused_s))
+        attempt.settle(attempt.entry, CALL_OVER)
 
     async def _record(self, batch: list[Ended]) -> None:
         called = [ended for ended in batch if ended.result is not None]
@@ -169,8 +174,8 @@ class Deliver:
             attempt, told = ended.attempt, finished.get(ending.id)
             if told is not None and told.recorded:
                 self._tally.ended(self._channel, told.status, age_s(attempt, now_s))
-            self._log_end(ended, ending, told)
             attempt.settle(attempt.entry, after_finish(told, ending.attempt))
+        info_lines(self._line(ended, e, finished.get(e.id)) for ended, e in zip(batch, endings, strict=True))
 
     async def _release(self, batch: list[Attempt]) -> None:
         pairs = [(a.claim.id, a.claim.attempt) for a in batch]
@@ -200,16 +205,14 @@ class Deliver:
             move.refund,
         )
 
-    def _log_end(self, ended: Ended, ending: Ending, told: Finish | None) -> None:
-        log.info(
-            f"notification {ending.outcome}",
-            **self._ids(ended.attempt.claim),
-            attempt=ending.attempt,
-            status=ending.status,
-            took_ms=round(ended.took_s * 1000),
-            **({} if ending.outcome is Outcome.SENT else _troubles(ending)),
-            **({} if told is not None and told.recorded else {"recorded": False}),
-        )
+    def _line(self, ended: Ended, ending: Ending, told: Finish | None) -> Line:
+        fields = self._ids(ended.attempt.claim)
+        fields["attempt"], fields["status"], fields["took_ms"] = ending.attempt, ending.status, round(ended.took_s * 1000)
+        if ending.outcome is not Outcome.SENT:
+            fields.update(_troubles(ending))
+        if told is None or not told.recorded:
+            fields["recorded"] = False
+        return f"notification {ending.outcome}", fields
 
     def _ids(self, c: Claim) -> dict[str, object]:
         return {"notification_id": c.id, "event_id": c.event_id, "user_id": c.user_id, "channel": self._channel.value}

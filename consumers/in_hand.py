@@ -8,15 +8,21 @@ from app.streams import Entry
 
 @dataclass(slots=True)
 class InHand:
-    """The entries that were read and are not settled, by entry id and by row id."""
+    """The entries that were read and are not settled, by entry id and by row id.
+
+    Each holds a slot until its call is over. At most `spare` more have their end recorded, so that calls go on meanwhile.
+    """
 
     slots: int
+    spare: int = 0
     entries: dict[bytes, Entry] = field(default_factory=dict)
+    over: set[bytes] = field(default_factory=set)
     rows: set[int] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def free(self) -> int:
-        return self.slots - len(self.entries)
+        held, over = len(self.entries), len(self.over)
+        return min(self.slots - held + over, self.slots + self.spare - held)
 
     def add(self, entry: Entry) -> bool:
         """False where another entry of the same row is in hand."""
@@ -27,13 +33,28 @@ class InHand:
             self.rows.add(entry.row_id)
         return True
 
+    def call_over(self, entry: Entry) -> None:
+        """Only its end is still to be recorded."""
+        if entry.id in self.entries:
+            self.over.add(entry.id)
+            self.changed.set()
+
     def drop(self, entry: Entry) -> None:
+        self.over.discard(entry.id)
         if self.entries.pop(entry.id, None) is not None and entry.row_id is not None:
             self.rows.discard(entry.row_id)
         self.changed.set()
 
-    async def until(self, most: int) -> None:
-        """Returns once at most `most` entries are in hand."""
-        while len(self.entries) > most:
-            self.changed.clear()
-            await self.changed.wait()
+    async def until_free(self) -> None:
+        """Returns once there is a free slot."""
+        while self.free() <= 0:
+            await self._change()
+
+    async def until_empty(self) -> None:
+        """Returns once nothing is in hand."""
+        while self.entries:
+            await self._change()
+
+    async def _change(self) -> None:
+        self.changed.clear()
+        await self.changed.wait()

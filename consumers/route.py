@@ -13,6 +13,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 from app import streams
 from app.cancelled import unless_cancelled
 from app.domain import Channel, Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
+from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store.owed import end_dead_events
 from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
@@ -110,14 +111,7 @@ class Route:
                 self._not_published.over()
             except (RedisError, OSError, TimeoutError) as error:
                 self._not_published.say("notifications left to the relay", error, channel=channel, rows=len(rows))
-        for r in routings:
-            log.info(
-                "event routed",
-                event_id=r.event.event_id,
-                user_id=r.event.user_id,
-                channels=[*map(str, r.channels)],
-                reason=r.reason,
-            )
+        info_lines(_line(r) for r in routings)
 
 
 def first_decision(row: EventRow) -> Routing:
@@ -151,6 +145,11 @@ def count_routed(tally: Tally, routings: list[Routing], added: list[Added]) -> N
     tally.count_channels(Kind.ACCEPTED, [a.channel for a in added])
     tally.count_channels(Kind.LIMITED, [channel for r in routings if r.reason is Reason.RATE_LIMITED for channel in r.channels])
     tally.count(Kind.FAILED, n=sum(r.event_status is EventStatus.FAILED for r in routings))
+
+
+def _line(r: Routing) -> Line:
+    event, channels = r.event, [*map(str, r.channels)]
+    return "event routed", {"event_id": event.event_id, "user_id": event.user_id, "channels": channels, "reason": r.reason}
 
 
 def after_route(row: EventRow, reclaim_after_s: float) -> Verdict:

@@ -43,8 +43,13 @@ class Bury:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class CallOver:
+    """Not yet a verdict: the call to the provider is over, so its slot is free. The verdict follows once its end is recorded."""
+
+
 Verdict: TypeAlias = Acknowledge | Back | Leave | Bury
-Settle: TypeAlias = Callable[[Entry, Verdict], None]
+Settle: TypeAlias = Callable[[Entry, Verdict | CallOver], None]
 
 
 async def settle_on_stream(

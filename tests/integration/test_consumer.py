@@ -271,6 +271,21 @@ def test_slots_and_rows_in_hand() -> None:
     assert hand.add(Entry(b"1-2", 7, 1))
 
 
+def test_an_entry_whose_call_is_over_holds_no_slot_but_stays_in_hand_until_it_is_recorded() -> None:
+    hand, first, second, third = InHand(slots=1, spare=1), Entry(b"1-1", 1, 1), Entry(b"1-2", 2, 1), Entry(b"1-3", 3, 1)
+    assert hand.add(first)
+    assert hand.free() == 0
+    hand.call_over(first)
+    assert hand.free() == 1
+    assert not hand.add(Entry(b"1-4", 1, 1)), "its row is still in hand"
+    assert hand.add(second)
+    hand.call_over(second)
+    assert hand.free() == 0, "two are to be recorded, and one may be spare"
+    hand.drop(first)
+    hand.call_over(third)  # of another consumer, or settled before
+    assert (hand.free(), hand.over) == (1, {second.id})
+
+
 async def test_consumers_that_are_gone_are_removed_but_none_that_has_work(resources: Resources) -> None:
     await streams.create_group(resources.redis, EVENTS)
     await publish(resources, 1)

@@ -16,7 +16,7 @@ from app.streams import Entry, limit_key
 from consumers.channel_limit import ChannelLimit
 from consumers.database import Database
 from consumers.route import Route
-from consumers.settle import Acknowledge, Verdict
+from consumers.settle import Acknowledge
 from tests.integration.consuming import consuming
 from tests.support import add_events, event
 
@@ -108,7 +108,7 @@ async def test_where_redis_refuses_the_bucket_events_are_routed_all_the_same(
 ) -> None:
     """Out of memory, only routing empties the stream that fills it. Bob's bucket, charged first, still expires."""
     pks = await add_events(resources, event("evt-1", user_id="bob"), event("evt-2", user_id="ann"))
-    settled: list[Verdict] = []
+    settled: list[object] = []
     await resources.redis.execute_command(*fault.split())  # type: ignore[no-untyped-call]
     try:
         entries = [Entry(b"%d-1" % pk, pk, 1) for pk in pks]

@@ -6,6 +6,7 @@ Between any two calls a consumer may be gone, an answer lost, a stream flushed, 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from app import streams
 from app.accept import prepare
@@ -89,7 +90,7 @@ class Hands:
     async def route(self, who: str, most: int, dies: bool) -> None:
         """The real handler; a consumer that dies acknowledges nothing."""
         entries = await self.take(who, EVENTS, most)
-        settled: list[tuple[Entry, Verdict]] = []
+        settled: list[tuple[Entry, Any]] = []
         handler = Route(self.resources, Database())
         for entry in entries:
             too_often = entry.deliveries > self.resources.settings.max_deliveries
