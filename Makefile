@@ -3,7 +3,7 @@ PY := $(or $(PYTHON),python3)
 BIN := .venv/bin/python
 COMPILE = $(BIN) -m uv pip compile pyproject.toml --universal --generate-hashes --no-header --no-annotate -q
 .DEFAULT_GOAL := run
-.PHONY: run test faults soak bench check clean lock
+.PHONY: run test faults soak bench bench-flat check clean lock
 
 run: .venv/.stamp
 	@$(BIN) -m app dev
@@ -19,6 +19,9 @@ soak: .venv/.stamp
 
 bench: .venv/.stamp
 	$(BIN) -m benchmarks $(ARGS)
+
+bench-flat: .venv/.stamp
+	$(BIN) -m benchmarks --flat $(ARGS)
 
 check: .venv/.stamp
 	$(BIN) -m ruff check .

@@ -1,78 +1,94 @@
-"""`make bench`, `python -m benchmarks`: measures on this machine."""
+"""`make bench`, `python -m benchmarks`: measures on this machine, prints tables, and keeps them in RESULTS.md."""
 
 import argparse
 import logging
-import statistics
 import sys
-from collections.abc import Awaitable, Callable
-from functools import partial
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 import uvloop
 
-from benchmarks import load, measure
-from benchmarks.load import CONNECTIONS, LoadError
-from benchmarks.measure import Rate
-from benchmarks.servers import Servers, make_template, running_servers
+from app.local import LocalError
+from benchmarks import peer
+from benchmarks.keep import circumstances, keep
+from benchmarks.load import LoadError
+from benchmarks.parts import Part, alone, flat_parts, main_parts
+from benchmarks.peer import PeerProblem
+from benchmarks.results import Results
+from benchmarks.servers import Servers, make_template, running_servers, versions
 from benchmarks.subject import BenchmarkError
-from benchmarks.tidings import Tidings
+from benchmarks.table import flat_tables, main_tables
+from benchmarks.turns import BARE, PEER, SMOKE, TIDINGS, Sizes, Turns
 
-RATES = (100, 300, 1000)
-
-
-def say(what: str, rounds: list[Rate]) -> None:
-    middle = sorted(rounds, key=lambda r: r.per_s)[(len(rounds) - 1) // 2]
-    cpu = ", ".join(f"{name} {us:.0f}" for name, us in middle.cpu_us.items())
-    mb = ", ".join(f"{name} {mb:.0f}" for name, mb in middle.peak_mb.items())
-    each = " ".join(f"{r.per_s:,.0f}" for r in rounds)
-    print(
-        f"{what:32} {statistics.median(r.per_s for r in rounds):9,.0f}/s   ({each})\n    CPU us/event: {cpu}\n    peak MB: {mb}",
-        flush=True,
-    )
+HOW = (Path(__file__).parent / "how.md").read_text()
 
 
 async def main(options: argparse.Namespace) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    tidings = Tidings()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # of this process alone
+    began, results = time.monotonic(), Results()
+    absent = "not asked for" if options.alone or options.flat else install_peer()
     with running_servers() as servers:
-        await make_template(servers, tidings.template, tidings.create_tables)
-        n = options.events
-        parts: dict[str, Callable[[], Awaitable[Rate]]] = {
-            "drain": partial(measure.drain, servers, tidings, n),
-            "drain2": partial(measure.drain, servers, tidings, n, 2),
-            "drain4": partial(measure.drain, servers, tidings, n, 4),
-            "whole": partial(measure.whole, servers, tidings, n),
-            "whole2": partial(measure.whole, servers, tidings, n, 2),
-            "accept": partial(measure.accept, servers, tidings, load.posts, n, CONNECTIONS),
-            "batch": partial(measure.accept, servers, tidings, lambda r: load.batch_posts(r, 500), n, 4),
-            "noop": partial(measure.noop, servers, ["benchmarks.engine"], 5 * n),
-        }
-        for name, part in parts.items():
-            if name in options.only or not options.only:
-                say(name, [await part() for _ in range(options.rounds)])
-        if "latency" in options.only or not options.only:
-            await latency(servers, tidings, options.rounds)
+        for subject in (TIDINGS, BARE, *(() if absent else (PEER,))):
+            await make_template(servers, subject.template, subject.create_tables)
+        for part in chosen(options, servers, absent is None):
+            await measure_part(part, options, results)
+        tables = flat_tables(results) if options.flat else main_tables(results)
+        told = circumstances(*await versions(servers), time.monotonic() - began)
+    note = "" if absent in (None, "not asked for") else f"\nWithout the peer: {absent}.\n"
+    print(f"\n{tables}\n{HOW}\n{told}{note}")
+    if not (options.only or options.smoke or options.alone):
+        keep(
+            "make bench-flat" if options.flat else "make bench",
+            f"{told}\n{note}\n{tables}\n### How\n\n{HOW}" if not options.flat else f"{told}\n\n{tables}",
+        )
 
 
-async def latency(servers: Servers, tidings: Tidings, rounds: int) -> None:
-    for _ in range(rounds):
-        found = await measure.latencies(servers, tidings, RATES, 3)
-        for per_s, each in found.items():
-            for what, ms in (("202", each.accepted_ms), ("called", each.called_ms), ("SENT", each.sent_ms)):
-                q = statistics.quantiles(ms, n=100)
-                print(f"{per_s:6}/s {what:8} p50 {q[49]:6.1f}  p95 {q[94]:6.1f}  p99 {q[98]:6.1f} ms", flush=True)
+def install_peer() -> str | None:
+    """None once it can run; otherwise why not."""
+    if (why := peer.missing()) is not None:
+        return why
+    try:
+        peer.install("pg")
+        peer.install("prisma")
+    except PeerProblem as problem:
+        return str(problem)
+    return None
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m benchmarks")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--events", type=int, default=10_000)
-    return parser.parse_args()
+def chosen(options: argparse.Namespace, servers: Servers, with_peer: bool) -> list[Part]:
+    make = Turns(servers, SMOKE if options.smoke else Sizes())
+    parts = flat_parts(make) if options.flat else main_parts(make, with_peer)
+    if unknown := set(options.only) - {part.name for part in parts}:
+        raise BenchmarkError(f"no part {unknown.pop()!r}: name some of {', '.join(part.name for part in parts)}")
+    wanted = [part for part in parts if not options.only or part.name in options.only]
+    return alone(wanted) if options.alone else wanted
+
+
+async def measure_part(part: Part, options: argparse.Namespace, results: Results) -> None:
+    rounds = 1 if options.smoke else options.rounds or part.rounds
+    for number in range(rounds):
+        for turn in part.turns:
+            began = time.monotonic()
+            await turn.run(results)
+            print(f"{part.name}, round {number + 1} of {rounds}: {turn.who} ({time.monotonic() - began:.1f} s)", file=sys.stderr)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", epilog="example: python -m benchmarks --only drain whole --rounds 1 --alone"
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="these parts; nothing is kept in RESULTS.md")
+    parser.add_argument("--rounds", type=int, help="of each part (as many as its figures need)")
+    parser.add_argument("--alone", action="store_true", help="Tidings alone, nothing beside it")
+    parser.add_argument("--flat", action="store_true", help="what an event costs, whatever waits")
+    parser.add_argument("--smoke", action="store_true", help="a few hundred events each: does the benchmark itself work?")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
     try:
-        uvloop.run(main(parse()))
-    except (BenchmarkError, LoadError) as error:
+        uvloop.run(main(parse(sys.argv[1:])))
+    except (BenchmarkError, LoadError, LocalError, PeerProblem) as error:
         sys.exit(f"benchmarks: {error}")

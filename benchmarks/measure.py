@@ -5,51 +5,49 @@ import gc
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from redis.exceptions import ResponseError
 
 from app.streams import EVENTS, GROUP
 from benchmarks import load
+from benchmarks.results import Latency, Rate
 from benchmarks.servers import Place, Servers, fresh_place
 from benchmarks.subject import WITHIN_S, BenchmarkError, Process, Subject
 from benchmarks.tidings import Tidings
 from benchmarks.usage import Pids, cpu_s, peak_mb
 from tests.processes import bare_environment, process
 
+OpenApi: TypeAlias = Callable[[Place], AbstractContextManager[Process]]
+
 CHANNELS = 3
 WARM_UP = 500  # requests before the clock starts
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """Events/s; microseconds of CPU per event, and the most memory that was ever resident, by process."""
+class Posts:
+    """So many events, as requests on so many connections."""
 
-    per_s: float
-    cpu_us: Mapping[str, float] = field(default_factory=dict)
-    peak_mb: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Of each event, in ms from when its POST was due: until the 202, a provider's answer at the latest, the third SENT."""
-
-    accepted_ms: Sequence[float]
-    called_ms: Sequence[float]
-    sent_ms: Sequence[float]
+    events: int
+    connections: int
+    make: Callable[[Sequence[int]], Sequence[bytes]]
 
 
-async def drain(servers: Servers, subject: Subject, events: int, workers: int = 1) -> Rate:
-    """From a full stream to the last row SENT. The workers wait when the stream fills at once."""
+async def drain(
+    servers: Servers, subject: Subject, events: int, workers: int = 1, prepare: Callable[[Place], Awaitable[None]] | None = None
+) -> Rate:
+    """From a full stream to the last row SENT. The workers wait when it fills at once. `prepare` makes what was there before."""
     async with fresh_place(servers, subject.template) as place:
         await subject.store(place, events)
+        if prepare is not None:
+            await prepare(place)
         with subject.workers(place, workers) as working:
             await until(lambda: subject.ready(place, workers), f"{subject.name} is not ready")
             pids = pids_of(servers, working)
-            before, began = cpu_s(pids), time.time()
-            await subject.release(place, events)
+            began, before = await subject.release(place, events), cpu_s(pids)
             ended = await last_sent(subject, place, events)
             return rate(events, ended - began, before, pids)
 
@@ -68,23 +66,28 @@ async def whole(servers: Servers, subject: Subject, events: int, workers: int = 
             return rate(events, ended - began, before, pids)
 
 
-async def accept(
-    servers: Servers, subject: Subject, requests: Callable[[range], Sequence[bytes]], events: int, connections: int
-) -> Rate:
-    """From the first POST to the last 202, one API process and no worker."""
-    warm, measured = load.posts(range(WARM_UP)), requests(range(WARM_UP, WARM_UP + events))
-    async with fresh_place(servers, subject.template) as place:
-        with subject.api(place) as api:
+async def accept(servers: Servers, template: str, open_api: OpenApi, kinds: Sequence[Posts]) -> list[Rate]:
+    """From the first POST to the last 202, one API process and no worker; one kind of requests after the other."""
+    async with fresh_place(servers, template) as place:
+        with open_api(place) as api:
             await load.until_listening(api.address)
-            await load.closed_loop(api.address, warm)
-            pids = pids_of(servers, (), api)
-            before, began = cpu_s(pids), time.time()
-            with calm():
-                await load.closed_loop(api.address, measured, connections)
-            return rate(events, time.time() - began, before, pids)
+            await load.closed_loop(api.address, load.posts(range(WARM_UP)))
+            first, found = WARM_UP, []
+            for kind in kinds:
+                found.append(await _accept(servers, api, kind, range(first, first + kind.events)))
+                first += kind.events
+            return found
 
 
-async def latencies(servers: Servers, subject: Subject, rates: Sequence[float], seconds: float) -> dict[float, Latency]:
+async def _accept(servers: Servers, api: Process, kind: Posts, numbers: range) -> Rate:
+    requests, pids = kind.make(numbers), pids_of(servers, (), api)
+    before, began = cpu_s(pids), time.time()
+    with calm():
+        await load.closed_loop(api.address, requests, kind.connections)
+    return rate(kind.events, time.time() - began, before, pids)
+
+
+async def latencies(servers: Servers, subject: Subject, offered: Mapping[int, float]) -> dict[int, Latency]:
     """At each rate offered (events/s) for so many seconds, one API and one worker process."""
     found = {}
     async with fresh_place(servers, subject.template) as place:
@@ -92,7 +95,7 @@ async def latencies(servers: Servers, subject: Subject, rates: Sequence[float], 
             await listening(subject, place, api, 1)
             await load.closed_loop(api.address, load.posts(range(WARM_UP)))
             first = WARM_UP
-            for per_s in rates:
+            for per_s, seconds in offered.items():
                 await until_idle(subject, place)
                 number = round(per_s * seconds)
                 with calm():
@@ -113,7 +116,7 @@ async def noop(servers: Servers, command: Sequence[str], entries: int) -> Rate:
             await until(lambda: waits(place), "the engine is not ready")
             pids = {"consumer": [child.pid], "Valkey": [servers.valkey_pid]}
             before, began = cpu_s(pids), time.time()
-            await tidings.publish(place, entries, str(datetime.now(UTC)))
+            await tidings.publish(place, range(entries), datetime.now(UTC))
             await until(lambda: tidings.idle(place), "the engine does not get done", every_s=0.002)
             return rate(entries, time.time() - began, before, pids)
 

@@ -90,3 +90,15 @@ async def fresh_place(servers: Servers, template: str) -> AsyncIterator[Place]:
         await cluster.execute(f"drop database if exists {name} with (force)")
         await cluster.close()
         await redis.aclose()
+
+
+async def versions(servers: Servers) -> tuple[str, str]:
+    """Of PostgreSQL and Valkey."""
+    cluster = await asyncpg.connect(servers.postgres_url + "postgres")
+    redis = Redis.from_url(servers.redis_url, legacy_responses=False)
+    try:
+        info = await redis.info("server")
+        return (await cluster.fetchval("show server_version")).split()[0], str(info.get("valkey_version", info["redis_version"]))
+    finally:
+        await cluster.close()
+        await redis.aclose()

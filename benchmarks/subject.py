@@ -52,8 +52,8 @@ class Subject(Protocol):
         """Make so many events that wait, held back from the workers."""
         ...
 
-    async def release(self, place: Place, events: int) -> None:
-        """Let the workers have them, at once."""
+    async def release(self, place: Place, events: int) -> float:
+        """Let the workers have them; since when (Unix time) they do."""
         ...
 
     async def idle(self, place: Place) -> bool:

@@ -1,8 +1,10 @@
 """Tidings as a subject: its own processes, started as a user starts them, with providers that answer at once and never fail."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,14 @@ from generate_series(1, $1) n order by n
 
 @dataclass(frozen=True, slots=True)
 class Tidings:
-    """`settings` override those of the processes; log lines are written as by default, to a file."""
+    """`settings` override those of the processes; log lines are written as by default, to a file.
+
+    `waiting` entries are on the streams that are not due: it is idle all the same.
+    """
 
     settings: dict[str, Any] = field(default_factory=dict)
     users: int = 10_000
+    waiting: int = 0
     name: str = "Tidings"
     template: str = "tidings_tables"
     sent: str = """
@@ -63,27 +69,36 @@ where n.final_status = 'SENT' group by e.event_id having count(*) = 3"""
         pipe = place.redis.pipeline(transaction=False)
         for stream in WORK_STREAMS:
             pipe.xinfo_consumers(stream, GROUP)
-        return all(isinstance(each, list) and len(each) == number for each in await pipe.execute(raise_on_error=False))
+        streams = await pipe.execute(raise_on_error=False)  # one without a group is an error
+        return all(isinstance(each, list) and sum(c["pending"] == 0 for c in each) == number for each in streams)
 
     async def store(self, place: Place, events: int) -> None:
         await place.database.execute(STORE, events, self.users)
         await place.database.execute("analyze")
 
-    async def release(self, place: Place, events: int) -> None:
-        await self.publish(place, events, (await place.database.fetchval("select published_at from event limit 1")).isoformat())
+    async def release(self, place: Place, events: int) -> float:
+        published_at, began = await published(place), time.time()
+        await self.publish(place, range(1, events + 1), published_at)
+        return began
 
-    async def publish(self, place: Place, events: int, published_at: str) -> None:
-        """The entries of events 1 to `events`."""
-        for first in range(1, events + 1, FILL_MAX):
-            last = min(events, first + FILL_MAX - 1)
-            await place.redis.eval(FILL, 1, EVENTS, str(first), str(last), str(self.users), published_at)
+    async def publish(self, place: Place, events: range, published_at: datetime) -> None:
+        """The entries of these events, by number."""
+        for part in (events[start : start + FILL_MAX] for start in range(0, len(events), FILL_MAX)):
+            args = (str(part[0]), str(part[-1]), str(self.users), published_at.isoformat())
+            await place.redis.eval(FILL, 1, EVENTS, *args)
 
     async def idle(self, place: Place) -> bool:
         pipe = place.redis.pipeline(transaction=False)
         for stream in WORK_STREAMS:
             pipe.xlen(stream)
-        return not any(await pipe.execute())
+        return sum(await pipe.execute()) <= self.waiting  # type: ignore[no-any-return]
 
     def _settings(self, place: Place) -> Settings:
         known = {"redis_url": place.servers.redis_url, "database_url": place.database_url, "rate_limit_per_user": 1_000_000}
         return load_settings(_env_file=None, **{**INSTANT, **known, **self.settings})
+
+
+async def published(place: Place) -> datetime:
+    """When the stored events were published, as their rows say: what their entries must carry."""
+    at: datetime = await place.database.fetchval("select published_at from event where id = 1")
+    return at

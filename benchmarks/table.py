@@ -1,0 +1,161 @@
+"""Results -> Markdown. Pure: one function for each table, and what was not measured is left out."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.results import Results, times
+from benchmarks.targets import TARGETS
+
+# part, what, the ceiling's part and name, the ceiling in words
+RATES = (
+    ("accept", "accept: single POSTs, 64 connections, one API process", "Starlette", "Starlette, pydantic, nothing stored"),
+    ("batch", "accept: 500 events a request, 4 connections", "asyncpg", "the same inserts by asyncpg alone"),
+    ("drain", "drain: full stream to last SENT, one consumer process", "bare", "the bare pipeline"),
+    ("drain", "the same", "asyncpg", "the same rows by asyncpg alone"),
+    ("drain x2", "drain, two consumer processes", "", ""),
+    ("drain x4", "drain, four consumer processes", "", ""),
+    ("whole", "whole system: first POST to last SENT, one API and one consumer process", "bare", "the bare pipeline"),
+    ("whole x2", "the same with two consumer processes", "", ""),
+    ("noop", "no-op engine: stream to acknowledged, one process", "XREADGROUP", "raw XREADGROUP 500, XACK, XDEL"),
+)  # fmt: skip
+PEERS = {"accept": ("peer",), "drain": ("peer",), "whole": ("peer", "Prisma"), "noop": ("BullMQ",)}
+CPU = (
+    ("accept", ("Tidings", "Starlette", "peer")),
+    ("batch", ("Tidings",)),
+    ("drain", ("Tidings", "bare", "peer")),
+    ("whole", ("Tidings", "bare", "peer", "Prisma")),
+    ("noop", ("Tidings", "XADD", "XREADGROUP")),
+)
+PROCESSES = ("API", "consumer", "Valkey", "PostgreSQL", "load")
+FLAT = (
+    ("thousand", "1,000 waiting"),
+    ("million", "1,000,000 waiting"),
+    ("drain", "10,000 waiting, and drained"),
+    ("retries", "the same beside 100,000 that wait for their next try"),
+    ("few users", "the same for 1,000 users with stored preferences"),
+    ("many users", "the same for 1,000,000"),
+)
+STEPS = (
+    ("routing", "event: leaves the relay's partial index and enters the readers', so it is not meant to be HOT"),
+    ("claim", "notification: changes no indexed column, and the page has room (fillfactor)"),
+    ("finish", "notification: leaves the relay's partial index and enters the readers', so it is not meant to be HOT"),
+)
+
+
+def main_tables(results: Results) -> str:
+    """All of `make bench`."""
+    return _join(targets(results), rates(results), latencies(results), cpu(results), memory(results), flat(results), hot(results))
+
+
+def flat_tables(results: Results) -> str:
+    """All of `make bench-flat`."""
+    return flat(results)
+
+
+def targets(results: Results) -> str:
+    rows = []
+    for target in TARGETS:
+        value = target.measured(results)
+        if value is not None:
+            shown = [target.form.format(number) for number in (target.least, target.aim, value)]
+            rows.append((target.what, *shown, target.judge(results)))
+    return _table("Targets", ("what", "at least", "aim", "measured", ""), rows)
+
+
+def rates(results: Results) -> str:
+    """A line for each figure, the ceiling and the peers beside it, each with Tidings' rate in terms of it."""
+    rows = []
+    for part, what, ceiling, words in RATES:
+        ours = results.per_s(part, "Tidings")
+        if ours is None or (ceiling and what == "the same" and results.per_s(part, ceiling) is None):
+            continue
+        beside = (
+            "" if results.per_s(part, ceiling) is None else f"{words}: {_beside(ours, results.per_s(part, ceiling), share=True)}"
+        )
+        peers = [(who, results.per_s(part, who)) for who in PEERS.get(part, ()) if what != "the same"]
+        told = [f"{who} {_beside(ours, per_s)}" for who, per_s in peers if per_s is not None]
+        rows.append((what, f"{ours:,.0f}", _spread(results, part), beside, "; ".join(told)))
+    return _table(
+        "Events per second", ("what", "Tidings", "rounds", "ceiling, and our share of it", "peer, and how many times it"), rows
+    )
+
+
+def latencies(results: Results) -> str:
+    rows = []
+    for per_s, who in sorted(results.latencies, key=lambda key: (key[0], ("Tidings", "peer", "bare").index(key[1]))):
+        cells = [
+            " / ".join(f"{results.latency_ms(per_s, who, share, until) or 0:.1f}" for share in (0.5, 0.95, 0.99))
+            for until in ("accepted_ms", "called_ms", "sent_ms")
+        ]
+        rows.append((f"{per_s:,}/s", who, *cells))
+    head = ("offered", "who", "POST to 202", "to the provider's answer, at the latest", "to third SENT")
+    return _table("Latency in ms: p50 / p95 / p99", head, rows)
+
+
+def cpu(results: Results) -> str:
+    rows = []
+    for part, everybody in CPU:
+        for who in everybody:
+            if used := results.cpu_us(part, who):
+                cells = [f"{used[name]:.0f}" if name in used else "" for name in PROCESSES]
+                rows.append((part, who, *cells, f"{sum(used.values()):.0f}"))
+    return _table("Microseconds of CPU per event", ("part", "who", *PROCESSES, "in all"), rows)
+
+
+def memory(results: Results) -> str:
+    rows = []
+    for part, who in (("whole", "Tidings"), ("million", "Tidings"), ("whole", "peer")):
+        if used := results.peak_mb(part, who):
+            name = {"whole": "whole system", "million": "a million events waiting"}[part]
+            rows.append((name, who, *(f"{used[p]:.0f}" if p in used else "" for p in PROCESSES[:3])))
+    table = _table("Most memory resident in MB, largest process", ("part", "who", *PROCESSES[:3]), rows)
+    each = results.facts.get("bytes per waiting event")
+    return table + (f"\nIn Redis a waiting event takes {each:.0f} bytes.\n" if each is not None else "")
+
+
+def flat(results: Results) -> str:
+    rows = []
+    first = next((part for part, _ in FLAT if results.per_s(part, "Tidings") is not None), "")
+    base = sum(results.cpu_us(first, "Tidings").values())
+    for part, what in FLAT:
+        if used := results.cpu_us(part, "Tidings"):
+            cells = [f"{used.get(name, 0):.0f}" for name in PROCESSES[1:4]]
+            total = sum(used.values())
+            rows.append(
+                (what, f"{results.per_s(part, 'Tidings'):,.0f}", *cells, f"{total:.0f}", f"{times(total, base) or 0:.2f}")
+            )
+    head = ("one consumer process, and", "events/s", *(f"{name} us" for name in PROCESSES[1:4]), "us in all", "times the first")
+    return _table("What an event costs, whatever waits", head, rows)
+
+
+def hot(results: Results) -> str:
+    rows = [
+        (step, f"{results.facts[f'{step} updates']:.2f}", f"{results.facts[f'{step} HOT']:.0%}", why)
+        for step, why in STEPS
+        if f"{step} updates" in results.facts
+    ]
+    return _table("Updates that stay on their page and touch no index (HOT)", ("step", "updates per event", "HOT", "why"), rows)
+
+
+def _beside(ours: float, other: float | None, share: bool = False) -> str:
+    ratio = times(ours, other)
+    return "" if ratio is None or other is None else f"{other:,.0f} ({ratio:.0%})" if share else f"{other:,.0f} ({ratio:.2f}x)"
+
+
+def _spread(results: Results, part: str) -> str:
+    each = sorted(rate.per_s for rate in results.rates[part, "Tidings"])
+    return f"{each[0]:,.0f} to {each[-1]:,.0f}"
+
+
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with its columns aligned, so that it can be read in a terminal, too; nothing where there are no rows."""
+    lines = [list(head), *map(list, rows)]
+    if len(lines) == 1:
+        return ""
+    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    told = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+    return f"### {title}\n\n" + "\n".join(told) + "\n"
+
+
+def _join(*tables: str) -> str:
+    return "\n".join(table for table in tables if table)

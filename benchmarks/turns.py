@@ -1,0 +1,159 @@
+"""Single turns: who is measured, and how; what is found goes into the results."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks import ceilings, flat, load, measure, peer
+from benchmarks.bare.subject import Bare
+from benchmarks.hot import hot_updates
+from benchmarks.load import CONNECTIONS
+from benchmarks.measure import OpenApi, Posts
+from benchmarks.peer_subject import Peer
+from benchmarks.results import Rate, Results
+from benchmarks.servers import Servers
+from benchmarks.subject import Subject
+from benchmarks.tidings import Tidings
+
+TIDINGS, BARE, PEER, PRISMA = Tidings(), Bare(), Peer(), Peer("prisma", "Prisma")
+ENGINE = ("benchmarks.engine",)
+BATCH, BATCH_CONNECTIONS = 500, 4
+OFFERED = {100: 4.0, 300: 3.0, 1000: 2.0}  # events/s -> for so many seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    who: str
+    run: Callable[[Results], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many each is given: a few seconds' work."""
+
+    events: int = 10_000
+    bare: int = 30_000
+    peer: int = 4_000
+    prisma: int = 600
+    accept: int = 10_000
+    entries: int = 60_000
+    jobs: int = 12_000
+    million: int = 1_000_000
+    watch_s: float = 5
+    retries: int = 100_000
+    offered_share: float = 1
+
+    def of(self, subject: Subject) -> int:
+        return {"bare": self.bare, "peer": self.peer, "Prisma": self.prisma}.get(subject.name, self.events)
+
+
+SMOKE = Sizes(300, 300, 300, 100, 300, 1000, 500, 2000, 0.5, 200, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Each method makes one turn."""
+
+    servers: Servers
+    sizes: Sizes
+
+    def accept(self) -> Turn:
+        """Single POSTs, then batches."""
+
+        async def run(results: Results) -> None:
+            batches = Posts(2 * self.sizes.accept, BATCH_CONNECTIONS, partial(load.batch_posts, size=BATCH))
+            kinds = [self._singles(), batches]
+            singles, batch = await measure.accept(self.servers, TIDINGS.template, TIDINGS.api, kinds)
+            results.rates["accept", "Tidings"].append(singles)
+            results.rates["batch", "Tidings"].append(batch)
+
+        return Turn("Tidings", run)
+
+    def accept_beside(self, who: str, template: str, api: OpenApi) -> Turn:
+        async def run(results: Results) -> None:
+            results.rates["accept", who].extend(await measure.accept(self.servers, template, api, [self._singles()]))
+
+        return Turn(who, run)
+
+    def drain(self, subject: Subject, workers: int = 1) -> Turn:
+        return _rate(
+            _named("drain", workers), subject.name, measure.drain, self.servers, subject, self.sizes.of(subject), workers
+        )
+
+    def whole(self, subject: Subject, workers: int = 1) -> Turn:
+        return _rate(
+            _named("whole", workers), subject.name, measure.whole, self.servers, subject, self.sizes.of(subject), workers
+        )
+
+    def noop(self) -> Turn:
+        return _rate("noop", "Tidings", measure.noop, self.servers, ENGINE, self.sizes.entries)
+
+    def noop_bullmq(self) -> Turn:
+        async def run(results: Results) -> None:
+            results.rates["noop", "BullMQ"].append(Rate(await peer.noop_drain(self.servers.redis_url, self.sizes.jobs)))
+
+        return Turn("BullMQ", run)
+
+    def streams(self) -> Turn:
+        async def run(results: Results) -> None:
+            added, read = await ceilings.streams(self.servers, TIDINGS.template, self.sizes.entries)
+            results.rates["noop", "XADD"].append(added)
+            results.rates["noop", "XREADGROUP"].append(read)
+
+        return Turn("raw commands", run)
+
+    def rows(self) -> Turn:
+        async def run(results: Results) -> None:
+            stored, all_rows = await ceilings.rows(self.servers, TIDINGS.template, self.sizes.events)
+            results.rates["batch", "asyncpg"].append(stored)
+            results.rates["drain", "asyncpg"].append(all_rows)
+
+        return Turn("asyncpg", run)
+
+    def latency(self, subject: Subject, *offered: int) -> Turn:
+        async def run(results: Results) -> None:
+            seconds = {per_s: OFFERED[per_s] * self.sizes.offered_share for per_s in offered}
+            for per_s, found in (await measure.latencies(self.servers, subject, seconds)).items():
+                results.latencies[per_s, subject.name].append(found)
+
+        return Turn(subject.name, run)
+
+    def million(self) -> Turn:
+        async def run(results: Results) -> None:
+            found, entry_bytes = await flat.million_waiting(self.servers, self.sizes.million, self.sizes.watch_s)
+            results.rates["million", "Tidings"].append(found)
+            results.facts["bytes per waiting event"] = entry_bytes
+
+        return Turn("Tidings", run)
+
+    def thousand(self) -> Turn:
+        return _rate("thousand", "Tidings", flat.thousand_waiting, self.servers, self.sizes.million // 10, self.sizes.watch_s)
+
+    def retries(self) -> Turn:
+        return _rate("retries", "Tidings", flat.retries_waiting, self.servers, self.sizes.events, self.sizes.retries)
+
+    def few_users(self) -> Turn:
+        return _rate("few users", "Tidings", flat.many_users, self.servers, self.sizes.events, self.sizes.million // 1000)
+
+    def many_users(self) -> Turn:
+        return _rate("many users", "Tidings", flat.many_users, self.servers, self.sizes.events, self.sizes.million)
+
+    def hot(self) -> Turn:
+        async def run(results: Results) -> None:
+            results.facts.update(await hot_updates(self.servers, min(2_000, self.sizes.events)))
+
+        return Turn("Tidings", run)
+
+    def _singles(self) -> Posts:
+        return Posts(self.sizes.accept, CONNECTIONS, load.posts)
+
+
+def _rate(part: str, who: str, measured: Callable[..., Awaitable[Rate]], *args: object) -> Turn:
+    async def run(results: Results) -> None:
+        results.rates[part, who].append(await measured(*args))
+
+    return Turn(who, run)
+
+
+def _named(part: str, workers: int) -> str:
+    return part if workers == 1 else f"{part} x{workers}"
