@@ -58,7 +58,7 @@ def targets(results: Results) -> str:
         if value is not None:
             shown = [target.form.format(number) for number in (target.least, target.aim, value)]
             rows.append((target.what, *shown, target.judge(results)))
-    return _table("Targets", ("what", "at least", "aim", "measured", ""), rows)
+    return markdown("Targets", ("what", "at least", "aim", "measured", ""), rows)
 
 
 def rates(results: Results) -> str:
@@ -74,7 +74,7 @@ def rates(results: Results) -> str:
         peers = [(who, results.per_s(part, who)) for who in PEERS.get(part, ()) if what != "the same"]
         told = [f"{who} {_beside(ours, per_s)}" for who, per_s in peers if per_s is not None]
         rows.append((what, f"{ours:,.0f}", _spread(results, part), beside, "; ".join(told)))
-    return _table(
+    return markdown(
         "Events per second", ("what", "Tidings", "rounds", "ceiling, and our share of it", "peer, and how many times it"), rows
     )
 
@@ -88,7 +88,7 @@ def latencies(results: Results) -> str:
         ]
         rows.append((f"{per_s:,}/s", who, *cells))
     head = ("offered", "who", "POST to 202", "to the provider's answer, at the latest", "to third SENT")
-    return _table("Latency in ms: p50 / p95 / p99", head, rows)
+    return markdown("Latency in ms: p50 / p95 / p99", head, rows)
 
 
 def cpu(results: Results) -> str:
@@ -98,7 +98,7 @@ def cpu(results: Results) -> str:
             if used := results.cpu_us(part, who):
                 cells = [f"{used[name]:.0f}" if name in used else "" for name in PROCESSES]
                 rows.append((part, who, *cells, f"{sum(used.values()):.0f}"))
-    return _table("Microseconds of CPU per event", ("part", "who", *PROCESSES, "in all"), rows)
+    return markdown("Microseconds of CPU per event", ("part", "who", *PROCESSES, "in all"), rows)
 
 
 def memory(results: Results) -> str:
@@ -107,7 +107,7 @@ def memory(results: Results) -> str:
         if used := results.peak_mb(part, who):
             name = {"whole": "whole system", "million": "a million events waiting"}[part]
             rows.append((name, who, *(f"{used[p]:.0f}" if p in used else "" for p in PROCESSES[:3])))
-    table = _table("Most memory resident in MB, largest process", ("part", "who", *PROCESSES[:3]), rows)
+    table = markdown("Most memory resident in MB, largest process", ("part", "who", *PROCESSES[:3]), rows)
     each = results.facts.get("bytes per waiting event")
     return table + (f"\nIn Redis a waiting event takes {each:.0f} bytes.\n" if each is not None else "")
 
@@ -124,16 +124,16 @@ def flat(results: Results) -> str:
                 (what, f"{results.per_s(part, 'Tidings'):,.0f}", *cells, f"{total:.0f}", f"{times(total, base) or 0:.2f}")
             )
     head = ("one consumer process, and", "events/s", *(f"{name} us" for name in PROCESSES[1:4]), "us in all", "times the first")
-    return _table("What an event costs, whatever waits", head, rows)
+    return markdown("What an event costs, whatever waits", head, rows)
 
 
 def hot(results: Results) -> str:
     rows = [
-        (step, f"{results.facts[f'{step} updates']:.2f}", f"{results.facts[f'{step} HOT']:.0%}", why)
+        (step, f"{results.facts[f'{step} updates']:.2f}", f"{max(0.0, results.facts[f'{step} HOT']):.0%}", why)
         for step, why in STEPS
         if f"{step} updates" in results.facts
     ]
-    return _table("Updates that stay on their page and touch no index (HOT)", ("step", "updates per event", "HOT", "why"), rows)
+    return markdown("Updates that stay on their page and touch no index (HOT)", ("step", "updates per event", "HOT", "why"), rows)
 
 
 def _beside(ours: float, other: float | None, share: bool = False) -> str:
@@ -146,7 +146,7 @@ def _spread(results: Results, part: str) -> str:
     return f"{each[0]:,.0f} to {each[-1]:,.0f}"
 
 
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table with its columns aligned, so that it can be read in a terminal, too; nothing where there are no rows."""
     lines = [list(head), *map(list, rows)]
     if len(lines) == 1:
