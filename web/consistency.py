@@ -82,7 +82,7 @@ def consistency(settings: Settings, facts: Facts | Away) -> Consistency:
         made=moment(answered.now, answered.now) if answered else None,
         notes=tuple(_notes(answered)) if answered else (),
         lines=tuple(_line(book) for book in answered.books) if answered else (),
-        findings=tuple(_finding(f) for f in sorted(found, key=lambda f: list(TONES).index(f.level), reverse=True)),
+        findings=tuple(finding_line(f) for f in sorted(found, key=lambda f: list(TONES).index(f.level), reverse=True)),
         problem=facts.sentence if isinstance(facts, Away) else "",
         commands=(Command("the same in a terminal", "tidings doctor --deep"),),
     )
@@ -133,7 +133,8 @@ def _line(book: Book) -> BookLine:
     )
 
 
-def _finding(found: Finding) -> FindingLine:
+def finding_line(found: Finding) -> FindingLine:
+    """What the doctor found, as a row of a table."""
     what = found.what.removeprefix("check ")
     return FindingLine(Badge(found.level.lower(), TONES[found.level]), what, hide_password(found.says), found.mend or "")
 

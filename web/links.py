@@ -22,6 +22,9 @@ DEAD_LETTERS = f"{BASE}/dead-letters"
 CONSISTENCY = f"{BASE}/consistency"
 REPLAY = f"{BASE}/replay"
 AUDIT = f"{BASE}/audit"
+ENGINE = f"{BASE}/engine"
+PAUSE = f"{ENGINE}/pause"
+RESUME = f"{ENGINE}/resume"
 SIGN_IN = f"{BASE}/sign-in"
 SIGN_OUT = f"{BASE}/sign-out"
 MAILBOX = f"{BASE}/mailbox"
@@ -48,6 +51,7 @@ PAGES = (
         "System",
         (
             ("Does it add up?", CONSISTENCY),
+            ("Engine", ENGINE),
             ("Audit", AUDIT),
         ),
     ),
@@ -117,6 +121,11 @@ def own_path(path: str) -> str:
     inside = path == BASE or path.startswith((f"{BASE}/", f"{BASE}?"))
     plain = path.isprintable() and "\\" not in path and len(path) <= PATH_MAX
     return path if inside and plain and not path.startswith((SIGN_IN, SIGN_OUT)) else BASE
+
+
+def engine(**wanted: object) -> str:
+    """Settings and engine, with what a click did."""
+    return _with_query(ENGINE, wanted)
 
 
 def audit(**wanted: object) -> str:

@@ -12,6 +12,7 @@ from web.access import access
 from web.audit_page import AuditPage
 from web.confirm import Confirm, JobPage, JobsPage
 from web.consistency import Consistency
+from web.engine import EnginePage
 from web.failures import DeadLetters, Failures
 from web.faults import FaultPanel
 from web.listing import ListPage
@@ -43,6 +44,7 @@ Page: TypeAlias = (
     | JobPage
     | JobsPage
     | SignInPage
+    | EnginePage
 )
 
 TEMPLATES: dict[type, str] = {
@@ -61,6 +63,7 @@ TEMPLATES: dict[type, str] = {
     Story: "story.html",
     AuditPage: "audit.html",
     SignInPage: "sign_in.html",
+    EnginePage: "engine.html",
     MessagePage: "message.html",
     Mailbox: "mailbox.html",
     FaultPanel: "faults.html",
@@ -90,6 +93,7 @@ _environment.globals.update(
     rates=links.RATES,
     pages=links.PAGES,
     sign_out=links.SIGN_OUT,
+    engine=links.ENGINE,
     access=access,
 )
 _environment.globals.update(mailbox=links.MAILBOX, fault_panel=links.FAULTS)

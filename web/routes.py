@@ -19,7 +19,20 @@ from starlette.types import ASGIApp
 from app.domain import Status
 from app.pauses import read_pauses
 from app.settings import Settings
-from web import audit, bulk, development, failure_queries, links, live, lookups, pages, retry_queries, search_queries, sign_in
+from web import (
+    audit,
+    bulk,
+    development,
+    engine_routes,
+    failure_queries,
+    links,
+    live,
+    lookups,
+    pages,
+    retry_queries,
+    search_queries,
+    sign_in,
+)
 from web.actions import Act, post
 from web.allowance import read_allowance
 from web.away import POSTGRESQL, REDIS, Away, ask, status_of
@@ -59,6 +72,7 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis, collector: 
         post(links.REPLAY, dashboard.replay),
         *audit.routes(engine),
         *sign_in.routes(settings, sessions),
+        *engine_routes.routes(settings, engine, redis),
         *bulk.routes(settings, engine),
         Route(links.BASE + "/events/{event_pk}", dashboard.event),
         Route(links.SEARCH, dashboard.search),

@@ -88,6 +88,11 @@ def about(n: int) -> str:
     return f"about {rounded / 1e6:g} million" if rounded >= 1_000_000 else f"about {number(rounded)}"
 
 
+def percent(part: float, whole: float) -> str:
+    """A share: "12 %"; "–" of nothing."""
+    return f"{100 * part / whole:.0f} %" if whole else "–"
+
+
 def plural(n: int, one: str, many: str | None = None) -> str:
     """A number and its noun: "1 entry", "2 entries"."""
     return f"{number(n)} {one if n == 1 else many or one + 's'}"
