@@ -157,6 +157,17 @@ async def bury(redis: Redis, stream: str, entry: Entry, reason: str) -> None:
         await pipe.execute()
 
 
+async def discard_dead(redis: Redis, ids: Sequence[str]) -> int:
+    """Drop these entries of the dead stream; how many were there."""
+    return int(await redis.xdel(DEAD, *ids))
+
+
+async def discard_dead_up_to(redis: Redis, newest: str) -> int:
+    """Drop this entry of the dead stream and all before it: what came later stays. How many that were."""
+    milliseconds, _, number = newest.partition("-")
+    return int(await redis.xtrim(DEAD, minid=f"{milliseconds}-{int(number) + 1}", approximate=False))
+
+
 async def put_back(redis: Redis, stream: str, consumer: str, entries: Iterable[tuple[bytes, float, int]]) -> None:
     """Leave entries pending: (id, idle time in s, delivery count). Each is reclaimed once its idle time passes the window."""
     args: list[Any] = [part for entry_id, idle_s, count in entries for part in (entry_id, max(0, round(idle_s * 1000)), count)]

@@ -1,25 +1,23 @@
-"""The pages of what ended badly: failures (FAILED and UNKNOWN), and dead letters. Each row with its way back. Pure.
+"""The page of failures: FAILED and UNKNOWN over time, by error, and the newest of them to act on. Pure.
 
-They do not refresh themselves: a row must not move away under the hand that is about to press its button.
+It does not refresh itself: a row must not move away under the hand that is about to choose it.
 """
 
-import re
-import shlex
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from app.addresses import redis_command
-from app.domain import Status
+from app.domain import Reason, Status
 from app.settings import Settings
-from app.streams import DEAD
 from web import links, sql, words
 from web.away import Away
-from web.failure_queries import DEAD_ROWS, GROUPED_ROWS, DeadEntries, DeadRows, FailureFilter, FailureGroup, FailureRows
-from web.parts import Badge, Command, EventLine, Line, Moment, badge, event_line, limit_words, line, moment
-from web.payload import INVISIBLE
+from web.failure_queries import GAP, KINDS_SHOWN, LOOKED_AT_ROWS, FailureRows, Kind
+from web.filters import Filter, Several
+from web.listing import Choosing, choosing
+from web.parts import Badge, Bar, Command, Moment, badge, limit_words, line, moment
+from web.queries import ListRows
 
-UNPRINTED = re.compile(f"[\x00-\x1f]|{INVISIBLE.pattern}")
-FIELDS_SHOWN = 20
-FIELD_CHARS = 300
+OVER = {"1h": timedelta(hours=1), "24h": timedelta(hours=24), "7d": timedelta(days=7)}
+OVER_DEFAULT = "24h"
 DOUBLE = (
     "UNKNOWN means that it may have been sent: nobody heard the provider's answer. "
     "Send it again only where a second message does no harm: the person may get it twice."
@@ -27,192 +25,114 @@ DOUBLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayForm:
-    """What a button needs: where to send it, and where to come back to."""
+class Over:
+    """One of the times that the page can be over."""
 
-    action: str
-    hidden: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLine:
-    """How many ended so; `link` shows only these."""
-
-    badge: Badge
-    why: str
-    count: str
-    channels: str
-    newest: Moment
+    name: str
     link: str
     chosen: bool
 
 
 @dataclass(frozen=True, slots=True)
+class KindLine:
+    """Failures of one kind; `link` shows only these in the list, `columns` when they were."""
+
+    badge: Badge
+    why: str
+    error: str
+    count: str
+    channels: str
+    newest: Moment
+    link: str
+    columns: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failures:
-    """`notice` says what became of a click; `again` is this page without it."""
+    """`total` says how many there were; `problem` why nothing could be read."""
 
     title: str
     refresh_s: int | None
     again: str
-    notice: str
     made: Moment | None
-    groups: tuple[GroupLine, ...]
-    filter_words: str
-    all_link: str | None
-    lines: tuple[Line, ...]
-    replay: ReplayForm
+    over: tuple[Over, ...]
+    total: str
+    columns: tuple[Bar, ...]
+    first: str
+    kinds: tuple[KindLine, ...]
+    list: Choosing
+    all_link: str
     warning: str
-    older: str | None
-    newest: str | None
     notes: tuple[str, ...]
     problem: str
     commands: tuple[Command, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeadGroupLine:
-    what: str
-    error: str
-    count: str
-
-
-@dataclass(frozen=True, slots=True)
-class EntryLine:
-    """An entry of the dead stream: why it is there, where it was, and what it held."""
-
-    id: str
-    reason: str
-    stream: str
-    entry: str
-    deliveries: str
-    fields: tuple[tuple[str, str], ...]
-    fields_left_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetters:
-    """Two kinds: rows that ended so, and entries that no row explains. `problems` say what could not be read."""
-
-    title: str
-    refresh_s: int | None
-    again: str
-    notice: str
-    groups: tuple[DeadGroupLine, ...]
-    events: tuple[EventLine, ...]
-    notifications: tuple[Line, ...]
-    replay: ReplayForm
-    entries: tuple[EntryLine, ...] | None
-    length: str
-    notes: tuple[str, ...]
-    problems: tuple[str, ...]
-    rows_read: bool
-    commands: tuple[Command, ...]
-
-
-def failures(settings: Settings, wanted: FailureFilter, rows: FailureRows | Away, notice: str) -> Failures:
-    """The page, from its rows or from why there are none."""
-    answered = None if isinstance(rows, Away) else rows
+def failures(settings: Settings, over: str, rows: FailureRows | Away, newest: ListRows | Away) -> Failures:
+    """The page over one of OVER, from its rows or from why there are none."""
+    read = None if isinstance(rows, Away) else rows
+    listed = None if isinstance(newest, Away) else newest
     limit = limit_words(settings)
-    lines = tuple(line(row, answered.now, limit) for row in answered.listed) if answered else ()
-    chosen = {"status": wanted.status, "reason": wanted.reason}
-    older = answered.next_before if answered else None
+    lines = tuple(line(row, listed.now, limit) for row in listed.listed) if listed else ()
     return Failures(
         title="Failures",
         refresh_s=None,
-        again=links.failures(**chosen, before=wanted.before),
-        notice=notice,
-        made=moment(answered.now, answered.now) if answered else None,
-        groups=_groups(answered, wanted, limit) if answered else (),
-        filter_words=_filter_words(wanted, limit),
-        all_link=links.FAILURES if wanted.status or wanted.reason else None,
-        lines=lines,
-        replay=_form("failures", {**chosen, "before": wanted.before}),
+        again=links.failures(over=over),
+        made=moment(read.now, read.now) if read else None,
+        over=tuple(Over(name, links.failures(over=name), name == over) for name in OVER),
+        total=_total(read) if read else "",
+        columns=bars([sum(both) for both in zip(*read.places.values(), strict=True)], read.since, read.now) if read else (),
+        first=words.utc(read.since) if read else "",
+        kinds=tuple(_kind(kind, read, limit) for kind in read.kinds) if read else (),
+        list=choosing(Filter(Several.BAD), lines),
+        all_link=links.notifications(status=Several.BAD),
         warning=DOUBLE if any(shown.badge.text == Status.UNKNOWN for shown in lines) else "",
-        older=links.failures(**chosen, before=older) if older is not None else None,
-        newest=links.failures(**chosen) if wanted.before is not None else None,
-        notes=(_capped(GROUPED_ROWS, " of each status"),) if answered and answered.capped else (),
-        problem=rows.sentence if isinstance(rows, Away) else "",
-        commands=sql.failures(GROUPED_ROWS),
+        notes=_notes(read) if read else (),
+        problem=next((away.sentence for away in (rows, newest) if isinstance(away, Away)), ""),
+        commands=sql.failures(LOOKED_AT_ROWS),
     )
 
 
-def dead_letters(settings: Settings, rows: DeadRows | Away, entries: DeadEntries | Away, notice: str) -> DeadLetters:
-    """The page; either part may be missing."""
-    read = None if isinstance(rows, Away) else rows
-    found = None if isinstance(entries, Away) else entries
-    limit, cli = limit_words(settings), redis_command(settings.redis_url)
-    stream = shlex.quote(DEAD)
-    return DeadLetters(
-        title="Dead letters",
-        refresh_s=None,
-        again=links.DEAD_LETTERS,
-        notice=notice,
-        groups=tuple(DeadGroupLine(g.what, g.error, words.number(g.n)) for g in read.groups) if read else (),
-        events=tuple(event_line(event, read.now, limit) for event in read.events) if read else (),
-        notifications=tuple(line(row, read.now, limit) for row in read.notifications) if read else (),
-        replay=_form("dead", {}),
-        entries=None if found is None else tuple(_entry(entry_id, fields) for entry_id, fields in found.entries),
-        length=words.number(found.length) if found else "",
-        notes=(_capped(GROUPED_ROWS, " rows that failed"),) if read and read.capped else (),
-        problems=tuple({away.sentence: None for away in (rows, entries) if isinstance(away, Away)}),
-        rows_read=read is not None,
-        commands=(
-            *sql.dead_letters(GROUPED_ROWS),
-            Command("entries of the dead stream", f"{cli} XLEN {stream}"),
-            Command("the newest of them", f"{cli} XREVRANGE {stream} + - COUNT {DEAD_ROWS}"),
-        ),
+def bars(numbers: list[int], since: datetime, until: datetime, tone: str = "bad") -> tuple[Bar, ...]:
+    """Numbers that follow each other in time, from since until."""
+    most, step = max(numbers, default=0) or 1, (until - since) / max(1, len(numbers))
+    return tuple(
+        Bar(f"from {words.utc(since + place * step)}", words.number(n), -(-100 * n // most), tone)
+        for place, n in enumerate(numbers)
     )
 
 
-def _form(back: str, chosen: dict[str, object]) -> ReplayForm:
-    kept = tuple((name, str(value)) for name, value in chosen.items() if value is not None)
-    return ReplayForm(links.REPLAY, (("back", back), *kept))
+def _total(rows: FailureRows) -> str:
+    told = [f"{words.number(sum(places))} {status}" for status, places in rows.places.items() if sum(places)]
+    return ", ".join(told)
 
 
-def _capped(rows: int, of_what: str) -> str:
-    return f"Looked at the newest {words.number(rows)}{of_what}; there are more."
-
-
-def _filter_words(wanted: FailureFilter, limit: str) -> str:
-    why = words.reason(wanted.reason, limit) if wanted.reason else ""
-    return ": ".join(part for part in (wanted.status or "", why) if part)
-
-
-def _groups(rows: FailureRows, wanted: FailureFilter, limit: str) -> tuple[GroupLine, ...]:
-    """One line for each status and reason, the biggest first; a line says how many are of which channel."""
-    by_reason: dict[tuple[str, str], list[FailureGroup]] = {}
-    for group in rows.groups:
-        by_reason.setdefault((group.status, group.reason), []).append(group)
-    lines = sorted(by_reason.values(), key=lambda same: -sum(group.n for group in same))
-    return tuple(_group(same, rows, wanted, limit) for same in lines)
-
-
-def _group(same: list[FailureGroup], rows: FailureRows, wanted: FailureFilter, limit: str) -> GroupLine:
-    status, reason = same[0].status, same[0].reason
-    return GroupLine(
-        badge=badge(status),
-        why=words.reason(reason, limit),
-        count=words.number(sum(group.n for group in same)),
-        channels=", ".join(f"{group.channel} {words.number(group.n)}" for group in same),
-        newest=moment(max(group.newest for group in same), rows.now),
-        link=links.failures(status=status, reason=reason),
-        chosen=(wanted.status, wanted.reason) == (status, reason),
+def _kind(kind: Kind, rows: FailureRows, limit: str) -> KindLine:
+    tone = "warn" if kind.status == Status.UNKNOWN else "bad"
+    return KindLine(
+        badge=badge(kind.status),
+        why=words.reason(kind.reason, limit),
+        error="" if kind.reason == Reason.RATE_LIMITED else kind.error,
+        count=words.number(kind.n),
+        channels=", ".join(f"{channel} {words.number(n)}" for channel, n in sorted(kind.channels.items(), key=lambda c: -c[1])),
+        newest=moment(kind.newest, rows.now),
+        link=links.notifications(status=kind.status, reason=kind.reason, error=longest_part(kind.error)),
+        columns=bars(kind.places, rows.since, rows.now, tone),
     )
 
 
-def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> EntryLine:
-    told = {_text(name): _text(value) for name, value in fields.items()}
-    known = {name: told.pop(name, "") for name in ("reason", "stream", "entry", "deliveries")}
-    return EntryLine(
-        id=_text(entry_id),
-        **known,
-        fields=tuple(told.items())[:FIELDS_SHOWN],
-        fields_left_out=max(0, len(told) - FIELDS_SHOWN),
-    )
+def longest_part(error: str) -> str:
+    """What is the same in all errors of a kind, as far as a list can be filtered by it."""
+    return max((part.strip() for part in error.split(GAP)), key=len)
 
 
-def _text(raw: bytes) -> str:
-    """Bytes that anybody may have written, as text on one page: cut, and what is not seen is escaped."""
-    text = raw[: 4 * FIELD_CHARS].decode("utf-8", "backslashreplace")
-    cut = text if len(text) <= FIELD_CHARS else f"{text[:FIELD_CHARS]} …"
-    return UNPRINTED.sub(lambda match: f"\\u{ord(match[0]):04x}", cut)
+def _notes(rows: FailureRows) -> tuple[str, ...]:
+    notes = []
+    if rows.complete_since is not None:
+        notes.append(
+            f"Many failures: looked at the newest {words.number(LOOKED_AT_ROWS)} of each status, so before "
+            f"{words.utc(rows.complete_since)} not all are counted."
+        )
+    if len(rows.kinds) >= KINDS_SHOWN:
+        notes.append(f"The {KINDS_SHOWN} kinds with the most failures are shown.")
+    return tuple(notes)

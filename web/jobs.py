@@ -19,7 +19,8 @@ from app.replay import step_of
 from app.resources import open_resources
 from app.settings import Settings
 from app.store import audit
-from app.store.operate import cancel_notifications, discard_notifications
+from app.store.dead import discard_notifications
+from app.store.operate import cancel_notifications
 from app.store.replay import Wanted, replay_chosen, room_from
 from web.away import FAILURES, how_it_failed
 from web.operations import Operation, Order

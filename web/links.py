@@ -16,11 +16,14 @@ NOTIFICATIONS = f"{BASE}/notifications"
 ACT = f"{NOTIFICATIONS}/act"
 JOBS = f"{BASE}/jobs"
 USER = f"{BASE}/user"
+PREFERENCES = f"{USER}/preferences"
+PEOPLE = f"{BASE}/people"
 RETRIES = f"{BASE}/retries"
 FAILURES = f"{BASE}/failures"
 DEAD_LETTERS = f"{BASE}/dead-letters"
+DEAD_EVENTS = f"{DEAD_LETTERS}/events"
+DEAD_ENTRIES = f"{DEAD_LETTERS}/entries"
 CONSISTENCY = f"{BASE}/consistency"
-REPLAY = f"{BASE}/replay"
 AUDIT = f"{BASE}/audit"
 ENGINE = f"{BASE}/engine"
 PAUSE = f"{ENGINE}/pause"
@@ -45,6 +48,7 @@ PAGES = (
             ("Failures", FAILURES),
             ("Retries", RETRIES),
             ("Dead letters", DEAD_LETTERS),
+            ("People", PEOPLE),
         ),
     ),
     (
@@ -97,9 +101,9 @@ def job(job_id: str) -> str:
     return f"{JOBS}/{job_id}"
 
 
-def user(user_id: str) -> str:
+def user(user_id: str, **more: object) -> str:
     """One user's page."""
-    return _with_query(USER, {"id": user_id})
+    return _with_query(USER, {"id": user_id, **more})
 
 
 def failures(**wanted: object) -> str:
@@ -146,6 +150,11 @@ def faults(**told: object) -> str:
 def fault_key_quoted(channel: str) -> str:
     """The key of a channel's fault, for a shell."""
     return shlex.quote(fault_key(channel))
+
+
+def dead_letter(kind: str, number: int) -> str:
+    """One dead event or notification, to edit."""
+    return f"{DEAD_LETTERS}/{kind}/{number}"
 
 
 def length_command(cli: str, stream: str) -> str:

@@ -11,7 +11,6 @@ from web.away import Away
 from web.cards import Card, cards, paces
 from web.charts import LATENCY, Chart
 from web.counts import Count, CountRows, Precision
-from web.failure_queries import BAD
 from web.health import Finding, Health, findings, health, patience
 from web.parts import REFRESH_S, Badge, EventLine, Line, Moment, badge, event_line, limit_words, line, moment
 from web.paused import paused_words
@@ -143,7 +142,7 @@ def _tiles(counts: CountRows) -> tuple[Tile, ...]:
         Tile(
             badge(s),
             count_words(n),
-            links.failures(status=s) if s in BAD else links.notifications(status=s),
+            links.notifications(status=s),
             sql.count_of(s),
         )
         for s, n in counts.notifications.items()

@@ -12,13 +12,16 @@ from web.access import access
 from web.audit_page import AuditPage
 from web.confirm import Confirm, JobPage, JobsPage
 from web.consistency import Consistency
+from web.dead_edit import DeadEdit
+from web.dead_letters import DeadLetters
 from web.engine import EnginePage
-from web.failures import DeadLetters, Failures
+from web.failures import Failures
 from web.faults import FaultPanel
 from web.listing import ListPage
 from web.mailbox import Mailbox
 from web.overview import Overview
 from web.pages import Message as MessagePage
+from web.people_page import PeoplePage
 from web.retries import Retries
 from web.sign_in_page import SignInPage
 from web.story import Story
@@ -41,6 +44,8 @@ Page: TypeAlias = (
     | Mailbox
     | FaultPanel
     | Confirm
+    | PeoplePage
+    | DeadEdit
     | JobPage
     | JobsPage
     | SignInPage
@@ -58,8 +63,10 @@ TEMPLATES: dict[type, str] = {
     Retries: "retries.html",
     Failures: "failures.html",
     DeadLetters: "dead_letters.html",
+    DeadEdit: "dead_edit.html",
     Consistency: "consistency.html",
     UserPage: "user.html",
+    PeoplePage: "people.html",
     Story: "story.html",
     AuditPage: "audit.html",
     SignInPage: "sign_in.html",

@@ -6,9 +6,11 @@ from app.domain import Channel
 from app.settings import Settings
 from web import links, sql, words
 from web.away import Away
-from web.parts import REFRESH_S, Command, Moment, moment
-from web.queries import OPEN_ROWS, Listed
-from web.retry_queries import WITHIN, Due, RetryRows
+from web.parts import REFRESH_S, Bar, Command, Moment, moment
+from web.queries import Listed
+from web.retry_queries import CARRIED_ROWS, PARKED_ROWS, RetryRows
+
+WITHIN = (("1 minute", 1), ("10 minutes", 10), ("1 hour", 60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,15 @@ class DueLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Histogram:
+    """What of one channel comes due in the next hour, by the minute."""
+
+    channel: str
+    columns: tuple[Bar, ...]
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retries:
     """`problem`: why it could not be read; then the rest is empty."""
 
@@ -45,6 +56,7 @@ class Retries:
     refresh_s: int | None
     columns: tuple[str, ...]
     due: tuple[DueLine, ...]
+    histograms: tuple[Histogram, ...]
     lines: tuple[RetryLine, ...]
     left_out: str
     notes: tuple[str, ...]
@@ -60,6 +72,7 @@ def retries(settings: Settings, rows: RetryRows | Away) -> Retries:
         refresh_s=REFRESH_S,
         columns=("due now", *(f"within {name}" for name, _ in WITHIN), "all that wait"),
         due=_due_lines(answered) if answered else (),
+        histograms=tuple(_histogram(channel, answered) for channel in answered.places) if answered else (),
         lines=tuple(_line(settings, row, answered) for row in answered.listed) if answered else (),
         left_out=_left_out(answered) if answered else "",
         notes=_notes(answered) if answered else (),
@@ -69,21 +82,34 @@ def retries(settings: Settings, rows: RetryRows | Away) -> Retries:
 
 
 def _due_lines(rows: RetryRows) -> tuple[DueLine, ...]:
-    lines = [DueLine(channel, _cells(due, channel in rows.capped)) for channel, due in rows.due.items()]
-    return (*lines, DueLine("together", _cells(_sum(list(rows.due.values())), bool(rows.capped))))
+    lines = [DueLine(channel, _cells(places, channel in rows.capped)) for channel, places in rows.places.items()]
+    together = [sum(column) for column in zip(*rows.places.values(), strict=True)]
+    return (*lines, DueLine("together", _cells(together, bool(rows.capped))))
 
 
-def _cells(due: Due, capped: bool) -> tuple[str, ...]:
-    return tuple(f"{words.number(n)}{' or more' if capped else ''}" for n in (due.now, *due.within, due.all))
+def _cells(places: list[int], capped: bool) -> tuple[str, ...]:
+    """Each counts those before it, too."""
+    numbers = (*(sum(places[: 1 + minutes]) for minutes in (0, *(minutes for _, minutes in WITHIN))), sum(places))
+    return tuple(f"{words.number(n)}{' or more' if capped else ''}" for n in numbers)
 
 
-def _sum(all_due: list[Due]) -> Due:
-    within = tuple(sum(column) for column in zip(*(due.within for due in all_due), strict=True))
-    return Due(sum(due.now for due in all_due), within, sum(due.all for due in all_due))
+def _histogram(channel: Channel, rows: RetryRows) -> Histogram:
+    """Of the next hour, by the minute; all channels on one scale."""
+    most = max((n for places in rows.places.values() for n in places[1:-1]), default=0) or 1
+    places = rows.places[channel]
+    columns = tuple(
+        Bar(f"in {minute} to {minute + 1} min", words.number(n), -(-100 * n // most), "wait")
+        for minute, n in enumerate(places[1:-1])
+    )
+    return Histogram(
+        channel,
+        columns,
+        f"{words.number(sum(places[1:-1]))} in the next hour, at most {words.number(max(places[1:-1]))} in a minute",
+    )
 
 
 def _left_out(rows: RetryRows) -> str:
-    more = sum(due.all for due in rows.due.values()) - len(rows.listed)
+    more = sum(sum(places) for places in rows.places.values()) - len(rows.listed)
     return f"and {words.number(more)} more, due later" if more > 0 else ""
 
 
@@ -92,8 +118,8 @@ def _notes(rows: RetryRows) -> tuple[str, ...]:
         return ()
     names = " and ".join(sorted(rows.capped))
     return (
-        f"A big backlog on {names}: looked at the {words.number(OPEN_ROWS)} that are parked and due soonest, and at the "
-        f"{words.number(OPEN_ROWS)} on the stream that were published first.",
+        f"A big backlog on {names}: looked at the {words.number(PARKED_ROWS)} that are parked and due soonest, and at the "
+        f"{words.number(CARRIED_ROWS)} on the stream that were published first.",
     )
 
 

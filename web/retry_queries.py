@@ -1,97 +1,92 @@
-"""What waits for its next try: read only, by the two partial indexes of the unfinished, bounded in rows and in time."""
+"""What waits for its next try: read only, by the two partial indexes of the unfinished, bounded in rows and in time.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+Parked ones are in the order of their due time. Those that wait on a stream (less than a reclaim window) were published before all
+that is not read yet, so they are among the first by publication, however long the backlog.
+"""
+# ruff: noqa: S608 (the parts of the statements are constants of this file)
 
-from sqlalchemy import ColumnElement, Select, Subquery, func, literal, or_, select, union_all
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlmodel import col
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from app.domain import Channel, Status
-from app.models import Event, Notification
-from web.queries import OPEN_ROWS, PAGE_ROWS, Listed, reading, unfinished
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-WITHIN: tuple[tuple[str, timedelta], ...] = (
-    ("1 minute", timedelta(minutes=1)),
-    ("10 minutes", timedelta(minutes=10)),
-    ("1 hour", timedelta(hours=1)),
-)
+from app.domain import Channel
+from web.queries import PAGE_ROWS, Listed, reading
+from web.search_queries import listed
 
+PARKED_ROWS = 100_000  # of a channel, those due soonest: what is counted
+CARRIED_ROWS = 30_000  # of a channel, those published first: what is looked at on its stream
+MINUTES = 60  # columns of the histogram; one more before it (due now) and one behind (later)
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """How many of one channel wait: due by now, within each of WITHIN (each counts the ones before, too), and in all."""
-
-    now: int = 0
-    within: tuple[int, ...] = (0,) * len(WITHIN)
-    all: int = 0
+PARKED = """
+select {columns} from notification where channel = '{channel}' and not done and published_at is null order by due_at limit {rows}
+"""
+CARRIED = """
+select {columns} from (
+  select id, channel, due_at, status, attempt from notification
+  where channel = '{channel}' and not done and published_at is not null order by published_at limit {rows}
+) as carried where status = 'PENDING' and attempt > 0
+"""
+PLACES = """
+select channel, kind, least(:minutes, floor(extract(epoch from due_at - now()) / 60))::int as place, count(*) as n
+from ({each}) as waits group by 1, 2, 3
+"""
+SOONEST = "select id from ({each}) as waits order by due_at, id limit :rows"
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRows:
-    """The PAGE_ROWS that are due soonest. `capped`: channels with more unfinished than the OPEN_ROWS of each kind looked at."""
+    """The PAGE_ROWS that are due soonest, and how many wait of each channel. `capped`: channels of which not all were looked at.
+
+    `places` counts those due now, in the first minute, in the second and so on, and those due after MINUTES.
+    """
 
     now: datetime
     listed: list[Listed]
-    due: dict[Channel, Due]
+    places: dict[Channel, list[int]] = field(default_factory=dict)
     capped: frozenset[Channel] = frozenset()
 
 
 async def retries(engine: AsyncEngine) -> RetryRows:
-    """PENDING after at least one attempt, or parked. Within a channel: parked ones by due time, the others by publication."""
-    looked_at = _looked_at()
-    waiting = select(looked_at).where(_waits(looked_at)).subquery()
+    """PENDING after at least one attempt, or parked."""
     async with reading(engine) as (session, now):
-        due = {Channel(channel): Due(by[0], tuple(by[1:]), n) for channel, n, *by in await session.execute(_due(waiting))}
-        listed = [Listed(*row) for row in await session.execute(_soonest(waiting))]
-        full = await session.scalars(_full(looked_at))
-        return RetryRows(now, listed, {c: due.get(c, Due()) for c in Channel}, frozenset(Channel(c) for c in full))
+        places = {channel: [0] * (MINUTES + 2) for channel in Channel}
+        parked: dict[str, int] = {}
+        for channel, kind, place, n in await session.execute(text(PLACES.format(each=_each())), {"minutes": MINUTES}):
+            places[Channel(channel)][max(-1, place) + 1] += n
+            parked[channel] = parked.get(channel, 0) + (n if kind == "parked" else 0)
+        ids = list(await session.scalars(text(SOONEST.format(each=_soonest())), {"rows": PAGE_ROWS}))
+        found = sorted(await listed(session, ids), key=lambda row: (row.notification.due_at, row.notification.id))
+        capped = {c for c in Channel if parked.get(c, 0) >= PARKED_ROWS} | await _long(session)
+        return RetryRows(now, found, places, frozenset(capped))
 
 
-def _looked_at() -> Subquery:
-    return union_all(*(select(one.subquery()) for channel in Channel for one in _unfinished(channel))).subquery()
-
-
-def _unfinished(channel: Channel) -> Iterator[Select[int, str, str, int, datetime, bool]]:
-    """One walk along each of the indexes notification_parked and notification_published."""
-    published, due = col(Notification.published_at), col(Notification.due_at)
-    for parked, condition, order in ((True, published.is_(None), due), (False, published.is_not(None), published)):
-        yield (
-            select(
-                col(Notification.id),
-                col(Notification.channel),
-                col(Notification.status),
-                col(Notification.attempt),
-                due,
-                literal(parked).label("parked"),
-            )
-            .where(unfinished(Notification), col(Notification.channel) == channel, condition)
-            .order_by(order)
-            .limit(OPEN_ROWS)
-        )
-
-
-def _waits(rows: Subquery) -> ColumnElement[bool]:
-    return (rows.c.status == Status.PENDING) & or_(rows.c.attempt > 0, rows.c.parked)
-
-
-def _due(waiting: Subquery) -> Select[Any]:
-    by = [func.count().filter(waiting.c.due_at <= func.now() + within) for within in (timedelta(), *(w for _, w in WITHIN))]
-    return select(waiting.c.channel, func.count(), *by).group_by(waiting.c.channel)
-
-
-def _soonest(waiting: Subquery) -> Select[Notification, str, str]:
-    ids = select(waiting.c.id).order_by(waiting.c.due_at, waiting.c.id).limit(PAGE_ROWS)
-    return (
-        select(Notification, col(Event.event_id), col(Event.type))
-        .join(Event, col(Event.id) == col(Notification.event_pk))
-        .where(col(Notification.id).in_(ids))
-        .order_by(col(Notification.due_at), col(Notification.id))
+def _each() -> str:
+    columns = "channel, due_at, '{kind}' as kind"
+    return _union(
+        [PARKED.format(columns=columns.format(kind="parked"), channel=c, rows=PARKED_ROWS) for c in Channel]
+        + [CARRIED.format(columns=columns.format(kind="carried"), channel=c, rows=CARRIED_ROWS) for c in Channel]
     )
 
 
-def _full(looked_at: Subquery) -> Select[str]:
-    by_kind = select(looked_at.c.channel).group_by(looked_at.c.channel, looked_at.c.parked)
-    return by_kind.having(func.count() >= OPEN_ROWS)
+def _soonest() -> str:
+    return _union(
+        [PARKED.format(columns="id, due_at", channel=c, rows=PAGE_ROWS) for c in Channel]
+        + [CARRIED.format(columns="id, due_at", channel=c, rows=CARRIED_ROWS) for c in Channel]
+    )
+
+
+async def _long(session: AsyncSession) -> set[Channel]:
+    """Channels with more on their stream than CARRIED_ROWS."""
+    each = [
+        f"select '{c}' as channel where (select count(*) from (select from notification where channel = '{c}' and not done "
+        f"and published_at is not null limit {CARRIED_ROWS + 1}) as few) > {CARRIED_ROWS}"
+        for c in Channel
+    ]
+    return {Channel(c) for c in await session.scalars(text(_union(each)))}
+
+
+def _union(parts: Sequence[str]) -> str:
+    return " union all ".join(f"({part})" for part in parts)

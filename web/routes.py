@@ -1,9 +1,7 @@
 """The dashboard's handlers: parse, ask both servers at once, build the page, answer. GET only reads, actions.py guards POST."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,43 +14,21 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from app.domain import Status
 from app.pauses import read_pauses
 from app.settings import Settings
-from web import (
-    audit,
-    bulk,
-    development,
-    engine_routes,
-    failure_queries,
-    links,
-    live,
-    lookups,
-    pages,
-    retry_queries,
-    search_queries,
-    sign_in,
-)
-from web.actions import Act, post
-from web.allowance import read_allowance
+from web import audit, bulk, dead, development, engine_routes, links, lists, live, lookups, pages, people, sign_in
 from web.away import POSTGRESQL, REDIS, Away, ask, status_of
 from web.collector import Collector
 from web.consistency import compare, consistency
 from web.entries import find_entries, wanted_entries
-from web.failure_queries import BAD, FailureFilter
-from web.failures import dead_letters, failures
-from web.filters import Filter, read_filter, row_id, stored_text
+from web.filters import row_id, stored_text
 from web.gate import Gate
-from web.listing import listing
 from web.live import new_collector
 from web.parts import limit_words
 from web.proxied import Proxied
 from web.render import SecureHeaders, respond
-from web.replay import KINDS, Replay, notice, replay
-from web.retries import retries
 from web.sessions import Sessions
 from web.story import story
-from web.user import user_page
 from web.ways_in import allowed_hosts
 
 
@@ -63,17 +39,14 @@ def build_app(settings: Settings, engine: AsyncEngine, redis: Redis, collector: 
     routes = [
         Route("/", dashboard.home),
         *live.routes(settings, engine, redis, collector),
-        Route(links.NOTIFICATIONS, dashboard.notifications),
-        Route(links.USER, dashboard.user),
-        Route(links.RETRIES, dashboard.retries),
-        Route(links.FAILURES, dashboard.failures),
-        Route(links.DEAD_LETTERS, dashboard.dead_letters),
         Route(links.CONSISTENCY, dashboard.consistency),
-        post(links.REPLAY, dashboard.replay),
         *audit.routes(engine),
         *sign_in.routes(settings, sessions),
         *engine_routes.routes(settings, engine, redis),
+        *lists.routes(settings, engine),
         *bulk.routes(settings, engine),
+        *dead.routes(settings, engine, redis),
+        *people.routes(settings, engine, redis),
         Route(links.BASE + "/events/{event_pk}", dashboard.event),
         Route(links.SEARCH, dashboard.search),
         *development.routes(settings, engine, redis),
@@ -96,56 +69,11 @@ class Dashboard:
     async def home(self, _request: Request) -> Response:
         return RedirectResponse(links.BASE)
 
-    async def notifications(self, request: Request) -> Response:
-        typed = dict(request.query_params)
-        asked = read_filter(typed, datetime.now(UTC))
-        rows = await ask(POSTGRESQL, search_queries.notifications(self.engine, asked.filter))
-        return respond(listing(self.settings, asked, typed, rows), status_of(rows))
-
-    async def user(self, request: Request) -> Response:
-        user_id = stored_text(request.query_params.get("id", ""))
-        if not user_id:
-            raise HTTPException(404)
-        user, rows, allowance = await asyncio.gather(
-            ask(POSTGRESQL, lookups.user(self.engine, user_id)),
-            ask(POSTGRESQL, search_queries.notifications(self.engine, Filter(user=user_id))),
-            ask(REDIS, read_allowance(self.redis, self.settings, user_id)),
-        )
-        return respond(user_page(self.settings, user_id, user, rows, allowance), status_of(rows))
-
-    async def retries(self, _request: Request) -> Response:
-        rows = await ask(POSTGRESQL, retry_queries.retries(self.engine))
-        return respond(retries(self.settings, rows), status_of(rows))
-
-    async def failures(self, request: Request) -> Response:
-        asked = dict(request.query_params)
-        wanted = parse_failures(asked)
-        rows = await ask(POSTGRESQL, failure_queries.failures(self.engine, wanted))
-        return respond(failures(self.settings, wanted, rows, notice(asked)), status_of(rows))
-
-    async def dead_letters(self, request: Request) -> Response:
-        rows, entries = await asyncio.gather(
-            ask(POSTGRESQL, failure_queries.dead_letters(self.engine)),
-            ask(REDIS, failure_queries.dead_entries(self.redis)),
-        )
-        page = dead_letters(self.settings, rows, entries, notice(dict(request.query_params)))
-        return respond(page, status_of(rows))
-
     async def consistency(self, _request: Request) -> Response:
         """One comparison at a time, however many ask: it costs seconds."""
         async with self.comparing:
             facts = await compare(self.settings, self.redis)
         return respond(consistency(self.settings, facts), status_of(facts))
-
-    async def replay(self, act: Act) -> Response:
-        """Replay one row, then back to the page that asked, which says what happened."""
-        wanted = parse_replay(act.form)
-        if wanted is None:
-            return respond(pages.unchanged("This form names no row to replay."), 400)
-        told = await ask(POSTGRESQL, replay(self.settings, act, wanted))
-        if isinstance(told, Away):
-            return respond(pages.cannot_replay(told), 503)
-        return RedirectResponse(back_to(act.form, told), 303)
 
     async def event(self, request: Request) -> Response:
         event_pk = row_id(request.path_params["event_pk"])
@@ -176,31 +104,6 @@ class Dashboard:
             return RedirectResponse(links.user(text) if is_user else links.story(events.events[0].id), 303)
         page = pages.found(text, events, is_user, limit_words(self.settings))
         return respond(page, 200 if events.events else 404)
-
-
-def parse_failures(asked: Mapping[str, str]) -> FailureFilter:
-    """From a query string or a form. What cannot be understood counts as not asked."""
-    status = asked.get("status", "")
-    return FailureFilter(
-        status=Status(status) if status in set(BAD) else None,
-        reason=stored_text(asked.get("reason", "")) or None,
-        before=row_id(asked.get("before", "")),
-    )
-
-
-def parse_replay(form: Mapping[str, str]) -> Replay | None:
-    """The row that a form names; None where it names none."""
-    kind = next((kind for kind in KINDS if kind in form), "")
-    number = row_id(form.get(kind, ""))
-    return None if number is None else Replay(kind, number)
-
-
-def back_to(form: Mapping[str, str], told: Mapping[str, str]) -> str:
-    """The page that asked, as it was filtered, with what happened."""
-    if form.get("back") == "dead":
-        return links.dead_letters(**told)
-    kept = parse_failures(form)
-    return links.failures(status=kept.status, reason=kept.reason, before=kept.before, **told)
 
 
 async def refused(_request: Request, error: Exception) -> Response:

@@ -111,7 +111,7 @@ async def _older(session: AsyncSession, now: datetime, planned: Plan, wanted: Fi
     low, high = await bounds(session, wanted)
     high = high if wanted.before is None else min(high, wanted.before)
     found, edge, looked_at = await _look(session, planned, low, high, rows + 1, newest_first=True)
-    page = await _listed(session, found[:rows])
+    page = await listed(session, found[:rows])
     newer = page[0].notification.id if page and wanted.before is not None else None
     if len(found) > rows:
         return ListRows(now, page, next_before=found[rows - 1], next_after=newer)
@@ -125,7 +125,7 @@ async def _newer(session: AsyncSession, now: datetime, planned: Plan, wanted: Fi
     found, edge, looked_at = await _look(session, planned, max(low, wanted.after or 0), high, rows + 1, newest_first=False)
     if len(found) <= rows and edge is None:
         return None
-    page = await _listed(session, found[:rows])
+    page = await listed(session, found[:rows])
     older = page[-1].notification.id if page else (wanted.after or 0) + 1
     if len(found) > rows:
         return ListRows(now, page, next_before=older, next_after=found[rows - 1])
@@ -163,7 +163,7 @@ async def _add_groups(session: AsyncSession, planned: Plan, window: Window, as_o
         groups[status, channel, reason] = (known[0] + rows, known[1] + doubtful)
 
 
-async def _listed(session: AsyncSession, ids: Sequence[int]) -> list[Listed]:
+async def listed(session: AsyncSession, ids: Sequence[int]) -> list[Listed]:
     """These notifications with their events' ids and types, newest first."""
     page = (
         select(Notification, col(Event.event_id), col(Event.type))

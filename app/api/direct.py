@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.idempotency import idempotency_key
-from app.api.payload import NUL
 from app.api.problem import KEY_REUSED, NOT_FOUND, Problem, invalid, pointer, unavailable
 from app.api.schemas import Body, Id, read
 from app.api.wire import JSON, json_answer, path_row_id, read_json_body
 from app.direct import Direct, KeyReused, accept_direct, shown
 from app.domain import Channel
+from app.payload import NUL
 from app.resources import Resources
 from app.store.batch import AWAY
 from app.store.direct import get_direct

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from app.api.payload import first_fault
 from app.api.problem import MALFORMED, Problem, invalid, pointer
 from app.api.wire import ID_MAX_CHARACTERS
 from app.domain import Channel, Event
+from app.payload import first_fault
 
 ERRORS_MAX = 50  # of one body
 CLIP_CHARACTERS = 60

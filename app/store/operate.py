@@ -72,27 +72,6 @@ from mine left join moved using (id) order by mine.id
 """
 
 
-# The sentence of before stays readable behind the one who discards.
-DISCARDED = """reason = 'discarded', error = left('discarded: ' || $2 || coalesce(' (it was: ' || {n}.error || ')', ''), 2000),
-    updated_at = now()"""
-DISCARD_NOTIFICATIONS = f"""
-with mine as (
-  select id from notification where id = any($1::bigint[]) order by id for update
-)
-update notification n set {DISCARDED.format(n="n")}
-from mine where n.id = mine.id and n.status = 'FAILED' and n.reason = 'dead_letter'
-returning n.id
-"""
-DISCARD_EVENTS = f"""
-with mine as (
-  select id from event where id = any($1::bigint[]) order by id for update
-)
-update event e set {DISCARDED.format(n="e")}
-from mine where e.id = mine.id and e.status = 'FAILED' and e.reason = 'dead_letter'
-returning e.id
-"""
-
-
 async def replay_notifications(pool: "Pool | Connection", ids: Sequence[int]) -> list[Operated]:
     """FAILED or UNKNOWN -> PENDING, parked: due now, tries from 0, marked where it may have been sent.
 
@@ -109,13 +88,3 @@ async def replay_events(pool: "Pool | Connection", ids: Sequence[int]) -> list[O
 async def cancel_notifications(pool: "Pool | Connection", ids: Sequence[int]) -> list[Operated]:
     """PENDING -> CANCELLED, reason `cancelled`: also between two tries. One answer per existing id, by id."""
     return [Operated(r["id"], r["moved"], Status(r["status"])) for r in await pool.fetch(CANCEL_NOTIFICATIONS, ids)]
-
-
-async def discard_notifications(pool: "Pool | Connection", ids: Sequence[int], why: str) -> list[int]:
-    """Dead letters that are given up: they stay FAILED, with the reason `discarded`. The ids of those that were dead letters."""
-    return [r["id"] for r in await pool.fetch(DISCARD_NOTIFICATIONS, ids, why)]
-
-
-async def discard_events(pool: "Pool | Connection", ids: Sequence[int], why: str) -> list[int]:
-    """The same for events."""
-    return [r["id"] for r in await pool.fetch(DISCARD_EVENTS, ids, why)]

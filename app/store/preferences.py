@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 if TYPE_CHECKING:
-    from app.store.batch import Pool
+    from app.store.batch import Connection, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,20 @@ returning email_opt_in, sms_opt_in, push_opt_in, created_at, updated_at
 """
 
 
-async def get_preference(pool: "Pool", user_id: str) -> StoredPreference | None:
+async def get_preference(pool: "Pool | Connection", user_id: str) -> StoredPreference | None:
     """What is stored for a user; None: nothing, everything is on."""
     return _stored(await pool.fetchrow(GET, user_id))
 
 
-async def put_preference(pool: "Pool", user_id: str, email_opt_in: bool, sms_opt_in: bool, push_opt_in: bool) -> StoredPreference:
+async def put_preference(
+    pool: "Pool | Connection", user_id: str, email_opt_in: bool, sms_opt_in: bool, push_opt_in: bool
+) -> StoredPreference:
     """Replace all three."""
     return await merge_preference(pool, user_id, email_opt_in, sms_opt_in, push_opt_in)
 
 
 async def merge_preference(
-    pool: "Pool",
+    pool: "Pool | Connection",
     user_id: str,
     email_opt_in: bool | None = None,
     sms_opt_in: bool | None = None,

@@ -77,7 +77,7 @@ WRITES = write_routes()
 
 
 def test_there_are_write_routes() -> None:
-    assert f"{BASE}/replay" in WRITES
+    assert f"{BASE}/notifications/act" in WRITES
 
 
 async def test_nobody_sees_anything_without_a_session(browser: Callable[..., httpx2.AsyncClient]) -> None:
@@ -90,7 +90,7 @@ async def test_nobody_sees_anything_without_a_session(browser: Callable[..., htt
         assert answer.content == b""
         script = await client.get(BASE, headers={"sec-fetch-mode": "cors"})
         assert (script.status_code, script.headers["www-authenticate"]) == (401, "Cookie")
-        assert (await client.post(f"{BASE}/replay")).status_code == 401
+        assert (await client.post(f"{BASE}/notifications/act")).status_code == 401
         assert (await client.get(f"{BASE}/no-such-page", headers={"sec-fetch-mode": "cors"})).status_code == 401
         assert (await client.get(SIGN_IN)).status_code == 200
         assert (await client.get("/static/style.css")).status_code == 200

@@ -1,9 +1,11 @@
 """The dashboard's pages of an operator's bad day, on real servers: what is counted, in which order, and where a look ends."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from app.domain import Channel, Status
 from app.resources import Resources, open_engine
@@ -11,11 +13,12 @@ from app.settings import Settings
 from app.streams import EVENTS, Entry, bury
 from consumers.rate_limit import charge
 from tests import support
-from tests.integration.test_web import browse, ids_of, page
-from web import failure_queries, retry_queries
+from tests.integration.test_web import BASE, browse, page
+from web import dead_queries, failure_queries, retry_queries
 from web.allowance import read_allowance
-from web.failure_queries import FailureFilter
-from web.retry_queries import Due
+from web.queries import reading
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -33,9 +36,12 @@ async def wait(resources: Resources, channel: Channel, due_in_s: float, parked: 
     return notification
 
 
-async def end(resources: Resources, channel: Channel, status: str, reason: str, number: int = 1) -> list[int]:
+async def end(
+    resources: Resources, channel: Channel, status: str, reason: str, number: int = 1, error: str = "why", ago: str = "0 s"
+) -> list[int]:
     ids = await support.add_notifications(resources, number, channel)
-    await support.change(resources, "notification", ids, f"status = '{status}', reason = '{reason}', error = 'why'")
+    ended = f"status = '{status}', reason = '{reason}', error = '{error}', updated_at = now() - interval '{ago}'"
+    await support.change(resources, "notification", ids, ended)
     return ids
 
 
@@ -49,64 +55,115 @@ async def test_retries_are_counted_and_come_soonest_first(settings: Settings, re
     async with open_engine(settings, "web") as engine:
         rows = await retry_queries.retries(engine)
     assert [row.notification.id for row in rows.listed] == [late, short, hour, day]
-    assert rows.due == {Channel.EMAIL: Due(0, (1, 1, 2), 3), Channel.SMS: Due(1, (1, 1, 1), 1), Channel.PUSH: Due()}
+    told = {c: {place - 1: n for place, n in enumerate(places) if n} for c, places in rows.places.items()}
+    assert told == {Channel.EMAIL: {0: 1, 49: 1, 60: 1}, Channel.SMS: {-1: 1}, Channel.PUSH: {}}
     assert rows.capped == frozenset()
 
 
+@pytest.mark.parametrize("parked", [True, False])
 async def test_a_backlog_of_retries_is_not_walked_to_its_end(
-    settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch, parked: bool
 ) -> None:
-    monkeypatch.setattr(retry_queries, "OPEN_ROWS", 2)
-    ids = [await wait(resources, Channel.PUSH, due) for due in (500, 400, 300)]
+    monkeypatch.setattr(retry_queries, "PARKED_ROWS", 2)
+    monkeypatch.setattr(retry_queries, "CARRIED_ROWS", 2)
+    for due in (500, 400, 300):
+        await wait(resources, Channel.PUSH, due, parked)
     async with open_engine(settings, "web") as engine:
         rows = await retry_queries.retries(engine)
-    assert [row.notification.id for row in rows.listed] == [ids[2], ids[1]], "those that are due soonest"
+    assert sum(rows.places[Channel.PUSH]) == 2
     assert rows.capped == {Channel.PUSH}
 
 
-async def test_failures_by_reason_and_by_page(settings: Settings, resources: Resources) -> None:
-    rejected = await end(resources, Channel.EMAIL, "FAILED", "rejected", 3)
-    unknown = await end(resources, Channel.SMS, "UNKNOWN", "no_answer", 2)
+async def test_failures_by_kind_and_over_time(settings: Settings, resources: Resources) -> None:
+    for number in (10_001, 20_002):
+        await end(resources, Channel.EMAIL, "FAILED", "rejected", 2, f"550 <u{number}@x> box {number} is full", "2 h")
+    await end(resources, Channel.SMS, "FAILED", "rejected", 1, "answered 429")
+    await end(resources, Channel.SMS, "FAILED", "rejected", 1, "answered 503")
+    await end(resources, Channel.SMS, "UNKNOWN", "no_answer", 3)
     await end(resources, Channel.PUSH, "CANCELLED", "cancelled")
-    await support.add_notification(resources)
+    await end(resources, Channel.PUSH, "FAILED", "expired", 1, "old", "25 h")
     async with open_engine(settings, "web") as engine:
-        first = await failure_queries.failures(engine, FailureFilter(), rows=4)
-        second = await failure_queries.failures(engine, FailureFilter(before=first.next_before), rows=4)
-        only = await failure_queries.failures(engine, FailureFilter(Status.FAILED, "rejected"))
-        none = await failure_queries.failures(engine, FailureFilter(Status.FAILED, "no_answer"))
-    assert [(g.status, g.reason, g.channel, g.n) for g in first.groups] == [
-        ("FAILED", "rejected", "EMAIL", 3),
-        ("UNKNOWN", "no_answer", "SMS", 2),
+        rows = await failure_queries.failures(engine, DAY)
+        lately = await failure_queries.failures(engine, timedelta(hours=1))
+    assert [(k.status, k.reason, k.error, k.n, k.channels) for k in rows.kinds] == [
+        ("FAILED", "rejected", "550 … box … is full", 4, {"EMAIL": 4}),
+        ("UNKNOWN", "no_answer", "why", 3, {"SMS": 3}),
+        ("FAILED", "rejected", "answered 429", 1, {"SMS": 1}),
+        ("FAILED", "rejected", "answered 503", 1, {"SMS": 1}),
     ]
-    pages = [[row.notification.id for row in rows.listed] for rows in (first, second)]
-    assert pages == [sorted(rejected + unknown, reverse=True)[:4], [rejected[0]]]
-    assert second.groups == first.groups, "the groups are of the newest, whatever page is shown"
-    assert [row.notification.id for row in only.listed] == sorted(rejected, reverse=True)
-    assert none.listed == []
+    last = failure_queries.COLUMNS - 1
+    assert {place: n for place, n in enumerate(rows.places["FAILED"]) if n} == {last - 4: 4, last: 2}
+    assert (rows.places["UNKNOWN"][last], rows.total, rows.complete_since) == (3, 9, None)
+    assert lately.total == 5
 
 
-async def test_groups_are_of_the_newest(settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failure_queries, "GROUPED_ROWS", 2)
+async def test_many_failures_are_looked_at_from_the_newest_on(
+    settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_queries, "LOOKED_AT_ROWS", 2)
     await end(resources, Channel.EMAIL, "FAILED", "crashed")
     await end(resources, Channel.EMAIL, "FAILED", "rejected", 2)
     async with open_engine(settings, "web") as engine:
-        rows = await failure_queries.failures(engine, FailureFilter())
-    assert ([g.reason for g in rows.groups], rows.capped) == (["rejected"], True)
+        rows = await failure_queries.failures(engine, DAY)
+    assert [kind.reason for kind in rows.kinds] == ["rejected"]
+    assert rows.complete_since is not None
+
+
+async def test_the_page_of_failures_leads_on(browser: httpx2.AsyncClient, resources: Resources) -> None:
+    [notification] = await end(resources, Channel.EMAIL, "FAILED", "rejected", 1, "550 box 123456 is full")
+    shown = await page(browser, "/failures?over=1h")
+    assert f"{BASE}/notifications?status=FAILED&amp;reason=rejected&amp;error=550+box" in shown
+    assert f"do=replay-selected&amp;id={notification}" in shown
+    assert str(notification) in await page(browser, "/notifications?status=FAILED&reason=rejected&error=550+box")
+
+
+@pytest.mark.parametrize(
+    "query", ["over=", "over=%00", "over=9999999999h", "status=FAILED&reason=x&before=7", f"over={'x' * 5000}"]
+)
+async def test_any_time_can_be_asked_for(browser: httpx2.AsyncClient, query: str) -> None:
+    assert "Nothing has failed in this time." in await page(browser, f"/failures?{query}")
+
+
+async def test_failures_and_retries_are_found_by_their_indexes(settings: Settings) -> None:
+    bound = {"since": None, "width_s": 1.0, "rows": 9, "columns": 9, "kinds": 9, "varying": "x", "gap": "y"}
+    async with open_engine(settings, "web") as engine, reading(engine) as (session, now):
+        await session.execute(text("set local enable_seqscan = off"))
+        for statement, values, index in (
+            (failure_queries.KINDS, {**bound, "since": now}, "notification_final"),
+            (retry_queries.PLACES.format(each=retry_queries._each()), {"minutes": 60}, "notification_p"),
+            (retry_queries.SOONEST.format(each=retry_queries._soonest()), {"rows": 9}, "notification_p"),
+        ):
+            told = "\n".join(await session.scalars(text(f"explain {statement}"), values))
+            assert "Seq Scan" not in told
+            assert index in told
 
 
 async def test_dead_letters_with_and_without_a_row(browser: httpx2.AsyncClient, resources: Resources) -> None:
-    await end(resources, Channel.EMAIL, "FAILED", "dead_letter")
+    dead = await end(resources, Channel.EMAIL, "FAILED", "dead_letter")
     await end(resources, Channel.EMAIL, "FAILED", "rejected")
     [event_pk] = await support.add_events(resources, support.event("evt-dead"))
     await support.change(resources, "event", event_pk, "status = 'FAILED', reason = 'dead_letter', error = 'delivered 8 times'")
     entry = Entry(b"1-0", None, 1, (b"garbage", b"<b>"))
     await bury(resources.redis, EVENTS, entry, "the entry has no readable field 'event'")
     answer = await page(browser, "/dead-letters")
-    assert answer.count("<button name=") == 2
-    assert "evt-dead" in answer
+    assert f"Choose event {event_pk}" in answer
+    assert f"Choose notification {dead[0]}" in answer
+    assert answer.count('name="id"') == 2
+    assert f"{BASE}/notifications/act?do=discard-all&amp;status=FAILED&amp;reason=dead_letter&amp;error=why" in answer
     assert "Entries that no row explains (1)" in answer
     assert "the entry has no readable field &#39;event&#39;" in answer
     assert "&lt;b&gt;" in answer
+
+
+async def test_dead_letters_are_looked_for_among_the_newest(
+    settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_queries, "GROUPED_ROWS", 2)
+    await end(resources, Channel.EMAIL, "FAILED", "dead_letter")
+    await end(resources, Channel.EMAIL, Status.FAILED, "rejected", 2)
+    async with open_engine(settings, "web") as engine:
+        rows = await dead_queries.dead_letters(engine)
+    assert (rows.groups, rows.notifications, rows.capped) == ([], [], True)
 
 
 async def test_the_allowance_is_what_the_bucket_grants(settings: Settings, resources: Resources) -> None:
@@ -121,13 +178,6 @@ async def test_the_allowance_is_what_the_bucket_grants(settings: Settings, resou
     told = await read_allowance(resources.redis, settings, "ann")
     assert 11 < told.next_s <= 12
     assert 59 < told.full_s <= 60
-
-
-async def test_one_users_page(browser: httpx2.AsyncClient, resources: Resources) -> None:
-    mine = await support.add_notifications(resources, 2, user_id="ann")
-    await support.add_notification(resources, user_id="bob")
-    assert await ids_of(browser, "/user?id=ann") == sorted(mine, reverse=True)
-    assert "Nothing is known of this user" in await page(browser, "/user?id=nobody")
 
 
 @pytest.mark.parametrize("path", ["/retries", "/failures", "/dead-letters", "/user?id=x"])

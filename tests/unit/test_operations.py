@@ -108,7 +108,7 @@ def test_a_moment_that_is_none() -> None:
 def test_a_list_offers_what_can_be_done() -> None:
     page = page_of(rows=made.listed(made.notification(Status.FAILED, id=71), made.notification(Status.SENT, id=70)))
     document = render(page)
-    assert [a["value"] for tag, a in document.tags if tag == "input" and a.get("type") == "checkbox"] == ["71"]
+    assert [a["value"] for tag, a in document.tags if tag == "input" and a.get("name") == "id"] == ["71"]
     assert [(a["name"], a["value"]) for tag, a in document.tags if tag == "button" and "value" in a] == [
         ("do", "replay-selected"),
         ("do", "replay-all"),

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.api.payload import TOO_BIG, TOO_DEEP, Fault, first_fault
 from app.api.problem import Problem
 from app.api.schemas import EventBody, PreferencesBody, PreferencesPatch, read
 from app.domain import Channel, Event
+from app.payload import TOO_BIG, TOO_DEEP, Fault, first_fault
 
 EVENT: dict[str, Any] = {
     "eventId": "evt-123",

@@ -1,34 +1,31 @@
-// Lists whose lines can be chosen: one box for all of a page, how many are chosen, and buttons that wait until some are.
-// Without JavaScript the boxes and the buttons work as they are.
+// Lists whose lines can be chosen: one box for all of a page, and how many are chosen. Without JavaScript the boxes and the buttons
+// work as they are, and the stylesheet dims what waits for a choice.
 
-function adopt(form) {
-  const boxes = [...form.querySelectorAll("input[name=id]")];
-  const head = form.querySelector("thead .tick");
-  const buttons = [...form.querySelectorAll("[data-chosen]")];
-  if (!boxes.length || !head || form.dataset.adopted) return;
-  form.dataset.adopted = "yes";
-  const all = Object.assign(document.createElement("input"), { type: "checkbox", ariaLabel: "Choose all on this page" });
-  const told = document.createElement("output");
-  head.append(all);
-  form.querySelector(".chosen-bar")?.prepend(told);
+const boxesOf = (form) => [...form.querySelectorAll("tbody input[type=checkbox]")];
 
-  function say() {
-    const chosen = boxes.filter((box) => box.checked).length;
-    all.checked = chosen === boxes.length;
+function say(form) {
+  const boxes = boxesOf(form);
+  const chosen = boxes.filter((box) => box.checked).length;
+  const all = form.querySelector("[data-all]");
+  const count = form.querySelector("[data-count]");
+  if (all) {
+    all.hidden = !boxes.length;
+    all.checked = chosen > 0 && chosen === boxes.length;
     all.indeterminate = chosen > 0 && chosen < boxes.length;
-    told.textContent = `${chosen} chosen`;
-    for (const button of buttons) button.disabled = !chosen;
   }
-
-  all.addEventListener("change", () => {
-    for (const box of boxes) box.checked = all.checked;
-    say();
-  });
-  form.addEventListener("change", say);
-  say();
+  if (count) {
+    count.hidden = false;
+    count.textContent = `${chosen} chosen`;
+  }
 }
 
-const adoptAll = () => document.querySelectorAll("form.choose").forEach(adopt);
-new MutationObserver(adoptAll).observe(document.body, { childList: true }); // the page refreshed itself
-addEventListener("pageshow", adoptAll);
-adoptAll();
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form.choose");
+  if (!form) return;
+  if (event.target.matches("[data-all]")) for (const box of boxesOf(form)) box.checked = event.target.checked;
+  say(form);
+});
+
+const sayAll = () => document.querySelectorAll("form.choose").forEach(say);
+addEventListener("pageshow", sayAll); // a page that was gone back to has its boxes as they were left
+sayAll();
