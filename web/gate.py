@@ -38,7 +38,9 @@ class Gate:
         scope[OWN_SESSION] = session
         keeps = session is not None and session is not held
         with accessed_by(NOBODY if session is None else self._access(session)):
-            await self._app(scope, receive, self._keeping(scope, send, session) if session and keeps else send)
+            if session is not None:
+                send = self._ending(self._keeping(scope, send, session) if keeps else send, session)
+            await self._app(scope, receive, send)
 
     def _session(self, scope: Scope, held: Session | None) -> Session | None:
         """Of who asks: the one they hold, or a new one where they need not sign in here. None: they have to."""
@@ -68,6 +70,19 @@ class Gate:
         answer = respond(not_signed_in("The session is over. Nothing was changed.", links.SIGN_IN), 401)
         answer.headers["www-authenticate"] = "Cookie"
         return answer
+
+    def _ending(self, send: Send, session: Session) -> Send:
+        """`send` for an answer that goes on for hours (server-sent events): it ends with its session; the page asks again."""
+        over = False
+
+        async def ending(message: Message) -> None:
+            nonlocal over
+            if over:
+                return
+            over = bool(message.get("more_body")) and not self._sessions.holds(session)
+            await send({"type": "http.response.body", "body": b"", "more_body": False} if over else message)
+
+        return ending
 
     def _keeping(self, scope: Scope, send: Send, session: Session) -> Send:
         """`send` that hands the cookie out with the response, unless that has one of its own."""

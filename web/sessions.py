@@ -30,9 +30,11 @@ class Sessions:
     def held(self, connection: HTTPConnection) -> Session | None:
         """The session that this browser has; None: none, or it is over."""
         session = self._signer.session(connection.cookies.get(self._name, ""))
-        if session is None or session.id in self._ended or not alive(session, self._lifetime, self.now()):
-            return None
-        return session
+        return session if session is not None and self.holds(session) else None
+
+    def holds(self, session: Session) -> bool:
+        """Is it not over yet?"""
+        return session.id not in self._ended and alive(session, self._lifetime, self.now())
 
     def end(self, session: Session) -> None:
         """Its cookie counts no more, wherever it was copied to."""

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import httpx2
 import pytest
+from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
@@ -17,7 +18,12 @@ from app.resources import Resources, open_engine, open_redis
 from app.settings import Settings
 from tests.integration.test_web import BASE
 from tests.processes import environment, process
+from web.access import Role
+from web.gate import Gate
+from web.proxied import FROM_PROXY
 from web.routes import build_app
+from web.session import new_session
+from web.sessions import Sessions
 from web.throttle import WRONG_MAX
 
 Make = Callable[..., Settings]
@@ -95,6 +101,36 @@ async def test_nobody_sees_anything_without_a_session(browser: Callable[..., htt
         assert (await client.get(SIGN_IN)).status_code == 200
         assert (await client.get("/static/style.css")).status_code == 200
         assert (await client.get("/")).status_code == 307
+
+
+def test_all_but_the_files_beside_the_pages_is_behind_the_gate() -> None:
+    with patch("web.routes.Starlette") as made:
+        build_app(Settings.model_construct(), None, None)  # type: ignore[arg-type]
+    outside = [r.path for r in made.call_args.kwargs["routes"] if not r.path.startswith(BASE)]
+    assert outside == ["/", "/static"], "the first leads to the overview"
+
+
+async def test_events_end_with_their_session(make_settings: Make) -> None:
+    settings = make_settings(**PASSWORDS)
+    sessions, told = Sessions(settings), list[bytes]()
+    session = new_session("ann", Role.OPERATOR, sessions.now(), signed_in=True)
+    cookies = MutableHeaders()
+    sessions.hand_out(cookies, session, secure=False)
+
+    async def events(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for event in (b"one", b"two", b"three"):
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            if event == b"one":
+                sessions.end(session)
+
+    async def send(message: Any) -> None:
+        told.append(message.get("body", b"start") if message.get("more_body", True) else b"end")
+
+    cookie = cookies["set-cookie"].partition(";")[0].encode()
+    scope = {"type": "http", "path": BASE, "headers": [(b"cookie", cookie)], "scheme": "http", FROM_PROXY: False}
+    await Gate(events, settings, sessions)(scope, None, send)  # type: ignore[arg-type]
+    assert told == [b"start", b"one", b"end"]
 
 
 async def test_sign_in_and_out(browser: Callable[..., httpx2.AsyncClient]) -> None:
