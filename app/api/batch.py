@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any
 
 import orjson
-from pydantic import Field
+from pydantic import Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from app.accept import Accepted, Acceptor
@@ -23,6 +23,12 @@ class BatchBody(Body):
     events: Annotated[list[Any], Field(min_length=1, max_length=EVENTS_MAX)]
 
 
+class GoodBatch(Body):
+    """A batch without a fault: one look at the whole body instead of one at each event."""
+
+    events: Annotated[list[EventBody], Field(min_length=1, max_length=EVENTS_MAX)]
+
+
 class PostBatch:
     """Plain ASGI, as the route for one event. 202 whatever becomes of each; 503 where PostgreSQL is away: post it all again."""
 
@@ -30,18 +36,26 @@ class PostBatch:
         self._acceptor = acceptor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = read(BatchBody, await read_json_body(scope, receive, limit=BATCH_MAX_BYTES)).events
-        judged = [judge(one) for one in asked]
+        asked, judged = read_batch(await read_json_body(scope, receive, limit=BATCH_MAX_BYTES))
         events = [event for event in judged if isinstance(event, Event)]
         accepted = iter(await self._acceptor.accept_all(events))
         results = [
-            result(index, one, next(accepted) if isinstance(one, Event) else one, asked[index])
+            result(index, one, next(accepted) if isinstance(one, Event) else one, asked[index] if asked else None)
             for index, one in enumerate(judged)
         ]
         body = orjson.dumps({"results": results})
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 202, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def read_batch(body: bytes) -> tuple[list[Any], list[Event | Problem]]:
+    """Each event, or what is wrong with it; and where something is, all as they were posted. Raises Problem: it is no batch."""
+    try:
+        return [], [one.event() for one in GoodBatch.model_validate_json(body).events]
+    except ValidationError:
+        asked = read(BatchBody, body).events
+        return asked, [judge(one) for one in asked]
 
 
 def judge(asked: Any) -> Event | Problem:

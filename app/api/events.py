@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,21 +14,38 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.accept import Accepted, Acceptor
 from app.api.batch import PostBatch
-from app.api.problem import NOT_FOUND, Problem, refusal
+from app.api.problem import NOT_FOUND, Problem, answer_error, refusal
 from app.api.schemas import EventBody, read
 from app.api.wire import json_answer, path_id, query_id, read_json_body
 from app.domain import Event
 from app.store.history import AttemptStory, EventStory, NotificationStory, event_story
 
+PATH = "/api/events"
 MESSAGE = "Event accepted and queued for processing"
 
 
 def routes(acceptor: Acceptor, engine: AsyncEngine) -> list[Route]:
     return [
-        Route("/api/events", PostEvent(acceptor), methods=["POST"], name="post_event"),
+        Route(PATH, PostEvent(acceptor), methods=["POST"], name="post_event"),
         Route("/api/events/batch", PostBatch(acceptor), methods=["POST"], name="post_batch"),
         Route("/api/events/{event_id:path}", partial(get_event, engine), name="get_event"),
     ]
+
+
+class HotRoute:
+    """Takes POST /api/events past the router and its layers, which cost a quarter of the request; `inside` has the others."""
+
+    def __init__(self, post: "PostEvent", inside: Starlette) -> None:
+        self._post, self._inside = post, inside
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            await self._inside(scope, receive, send)
+            return
+        try:
+            await self._post(scope, receive, send)
+        except Exception as error:
+            await answer_error(error, scope, receive, send)
 
 
 class PostEvent:

@@ -1,8 +1,9 @@
 """Every error answer: RFC 9457 problem details as application/problem+json. Handlers raise Problem; no traceback ever leaves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import cast
 from urllib.parse import quote
 
 import asyncpg
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import ExceptionHandler
+from starlette.types import ExceptionHandler, Receive, Scope, Send
 
 from app.accept import Accepted, NotAccepted
 from app.store.batch import AWAY
@@ -171,3 +172,12 @@ HANDLERS: dict[type[Exception], ExceptionHandler] = {
     ClientDisconnect: _on_disconnect,
     Exception: _on_bug,
 }
+
+
+async def answer_error(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """For a route past starlette, what starlette does. Raises `error` again where no handler but the last is for it."""
+    kind = next(kind for kind in type(error).__mro__ if kind in HANDLERS)
+    answer = cast(Callable[[Request, Exception], Awaitable[Response]], HANDLERS[kind])
+    await (await answer(Request(scope), error))(scope, receive, send)
+    if kind is Exception:
+        raise error

@@ -12,10 +12,12 @@ import uvicorn
 import uvloop
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from app.accept import Acceptor
 from app.addresses import api_url
 from app.api import direct, events, notifications, operate, preferences, service
+from app.api.events import HotRoute, PostEvent
 from app.api.problem import HANDLERS
 from app.listen import PortProblem, listen
 from app.logs import configure
@@ -42,9 +44,9 @@ def main() -> None:
         pass  # asked to stop before it had started
 
 
-def build_app(resources: Resources, engine: AsyncEngine, acceptor: Acceptor) -> Starlette:
+def build_app(resources: Resources, engine: AsyncEngine, acceptor: Acceptor) -> ASGIApp:
     """The whole API; `acceptor` must be running for POST to be answered."""
-    return Starlette(
+    inside = Starlette(
         routes=[
             *events.routes(acceptor, engine),
             *notifications.routes(engine),
@@ -55,6 +57,7 @@ def build_app(resources: Resources, engine: AsyncEngine, acceptor: Acceptor) -> 
         ],
         exception_handlers=HANDLERS,
     )
+    return HotRoute(PostEvent(acceptor), inside)
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -78,7 +81,7 @@ def _on_stop(stop: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
 
 
-def server_config(app: Starlette) -> uvicorn.Config:
+def server_config(app: ASGIApp) -> uvicorn.Config:
     """How uvicorn serves the app: nothing in between that costs time, and a bounded wait for requests under way at the end."""
     return uvicorn.Config(
         app,

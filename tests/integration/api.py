@@ -11,7 +11,7 @@ import asyncpg
 import httpx2
 import uvicorn
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from app.accept import Acceptor
 from app.api.server import build_app, server_config
@@ -24,7 +24,7 @@ from app.settings import Settings
 class Api:
     """`client` calls the app directly; a bug in it is answered 500, as it would be over the network."""
 
-    app: Starlette
+    app: ASGIApp
     client: httpx2.AsyncClient
     resources: Resources
     engine: AsyncEngine
