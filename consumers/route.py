@@ -103,15 +103,18 @@ class Route:
 
         added = await self._database.patiently(commit) if routings else []
         count_routed(self._resources.tally, routings, added)
-        for channel, rows in outgoing(added, [r.event for r in routings]).items():
-            if time.monotonic() - asked[-1] > self._settings.publish_within_s:
-                break
-            try:
-                await streams.publish(self._resources.redis, streams.channel_stream(channel), rows)
-                self._not_published.over()
-            except (RedisError, OSError, TimeoutError) as error:
-                self._not_published.say("notifications left to the relay", error, channel=channel, rows=len(rows))
+        rows = outgoing(added, [r.event for r in routings])
+        await asyncio.gather(*(self._publish(channel, asked[-1], rows[channel]) for channel in rows))
         info_lines(_line(r) for r in routings)
+
+    async def _publish(self, channel: Channel, asked_s: float, rows: list[Outgoing]) -> None:
+        if time.monotonic() - asked_s > self._settings.publish_within_s:
+            return
+        try:
+            await streams.publish(self._resources.redis, streams.channel_stream(channel), rows)
+            self._not_published.over()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._not_published.say("notifications left to the relay", error, channel=channel, rows=len(rows))
 
 
 def first_decision(row: EventRow) -> Routing:
