@@ -78,6 +78,7 @@ class Deliver:
     ) -> None:
         self._pool, self._settings = resources.pool, resources.settings
         self._policy = self._settings.channel_policy(channel)
+        self._limit_s, self._lease_s = self._settings.provider_limit_s, self._settings.lease_s
         self._tally = resources.tally
         self._database, self._channel, self._provider, self._consumer = database, channel, provider, consumer
         self._circuit = circuit
@@ -150,9 +151,8 @@ class Deliver:
         task.add_done_callback(self._sends.discard)
 
     async def _send(self, attempt: Attempt) -> None:
-        limit_s = self._settings.provider_limit_s
-        began_s = time.clock_gettime(CLOCK)
-        fresh = began_s - attempt.claimed_s + limit_s <= self._settings.lease_s
+        limit_s, began_s = self._limit_s, time.clock_gettime(CLOCK)
+        fresh = began_s - attempt.claimed_s + limit_s <= self._lease_s
         result = await call_provider(self._provider, message_of(attempt.claim, self._channel), limit_s) if fresh else None
         took_s = time.clock_gettime(CLOCK) - began_s
         paused_s = None if result is None else self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)

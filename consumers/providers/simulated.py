@@ -40,14 +40,14 @@ class Simulated:
     current: Current = field(default_factory=Current)
 
     async def send(self, message: Message) -> Receipt:
-        latency, failure = chances(self.seed, message.idempotency_key, message.attempt)
         latency_ms, failure_rate = self.latency_ms, self.failure_rate
         if (fault := self.current.now()) is not None:
             latency_ms, failure_rate = await _suffer(fault, latency_ms, failure_rate)
-        if latency_ms:
+        if latency_ms or failure_rate:
+            latency, failure = chances(self.seed, message.idempotency_key, message.attempt)
             await asyncio.sleep(latency_ms / 1000 * (0.75 + latency / 2))
-        if failure < failure_rate:
-            raise Unavailable("simulated failure: the provider is busy")
+            if failure < failure_rate:
+                raise Unavailable("simulated failure: the provider is busy")
         return Receipt(f"simulated-{message.idempotency_key}")
 
 
