@@ -103,6 +103,7 @@ class StreamPage:
     more: str | None
     back: str | None
     commands: tuple[Command, ...]
+    pause_link: str | None  # where its channel is paused and resumed
 
 
 def streams(settings: Settings, seen: Snapshot) -> Streams:
@@ -153,6 +154,7 @@ def stream_page(settings: Settings, seen: Snapshot, rows: StreamRows | Away, str
         more=links.stream(stream, **order, after=read.next_after) if read and read.next_after else None,
         back=links.stream(stream, **order) if read and not read.first_page else None,
         commands=_commands(cli, stream),
+        pause_link=f"{links.ENGINE}#channels" if stream in CHANNEL_OF else None,
     )
 
 

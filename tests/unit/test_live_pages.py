@@ -163,6 +163,14 @@ def test_an_older_page_of_a_stream_stands_still() -> None:
     assert "No more entries." in render(page).text
 
 
+def test_a_channel_s_stream_leads_an_operator_to_its_pause() -> None:
+    link = "/admin/queues/engine#channels"
+    mail = stream_page(SETTINGS, made.snapshot(), rows(), MAIL, False)
+    assert link in render(mail).attributes("a", "href")
+    assert link not in render(mail, made.VIEWER).attributes("a", "href")
+    assert stream_page(SETTINGS, made.snapshot(), rows(), EVENTS, False).pause_link is None
+
+
 def test_the_dead_stream_has_no_group() -> None:
     page = stream_page(SETTINGS, made.snapshot(), rows(stats=made.stream(DEAD, group=False, consumers=())), DEAD, False)
     assert not [c for c in page.commands if "XINFO" in c.text or "XPENDING" in c.text]
