@@ -10,6 +10,7 @@ import pytest
 
 from app.resources import SESSION, open_engine, open_resources
 from app.settings import Settings
+from app.store.batch import AWAY
 from tests.proxy import Proxy
 
 LIMIT_S = 0.3
@@ -68,7 +69,7 @@ async def test_a_statement_that_is_given_up_ends_on_the_server_too(
         async with locker.transaction():
             await locker.execute("lock table preference")
             for _ in range(3):
-                with pytest.raises(TimeoutError):
+                with pytest.raises(AWAY):  # by its time limit; or asyncpg noticed first that the connection was cut
                     await resources.pool.execute("delete from preference")
             await wait_until(lambda: backends(other, 0), within_s=5)
         await other.close()
