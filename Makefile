@@ -3,7 +3,7 @@ PY := $(or $(PYTHON),python3)
 BIN := .venv/bin/python
 COMPILE = $(BIN) -m uv pip compile pyproject.toml --universal --generate-hashes --no-header --no-annotate -q
 .DEFAULT_GOAL := run
-.PHONY: run test faults soak bench bench-flat check clean lock
+.PHONY: run test faults soak bench bench-flat bench-history check clean lock
 
 run: .venv/.stamp
 	@$(BIN) -m app dev
@@ -23,6 +23,9 @@ bench: .venv/.stamp
 bench-flat: .venv/.stamp
 	$(BIN) -m benchmarks --flat $(ARGS)
 
+bench-history: .venv/.stamp
+	$(BIN) -m benchmarks.history --rows $(or $(ROWS),10000000) $(ARGS)
+
 check: .venv/.stamp
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
@@ -31,7 +34,7 @@ check: .venv/.stamp
 
 clean:
 	rm -rf benchmarks/peer/node_modules benchmarks/peer/prisma/node_modules
-	rm -rf .venv .tidings .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .tidings .tidings-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: .venv/.stamp

@@ -22,27 +22,29 @@ from benchmarks.subject import BenchmarkError
 from benchmarks.table import flat_tables, main_tables
 from benchmarks.turns import BARE, PEER, SMOKE, TIDINGS, Sizes, Turns
 
+NOT_ASKED = "not asked for"
 HOW = (Path(__file__).parent / "how.md").read_text()
 
 
 async def main(options: argparse.Namespace) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # of this process alone
     began, results = time.monotonic(), Results()
-    absent = "not asked for" if options.alone or options.flat else install_peer()
+    absent = NOT_ASKED if options.alone or options.flat else install_peer()
     with running_servers() as servers:
         for subject in (TIDINGS, BARE, *(() if absent else (PEER,))):
             await make_template(servers, subject.template, subject.create_tables)
         for part in chosen(options, servers, absent is None):
             await measure_part(part, options, results)
         tables = flat_tables(results) if options.flat else main_tables(results)
-        told = circumstances(*await versions(servers), time.monotonic() - began)
-    note = "" if absent in (None, "not asked for") else f"\nWithout the peer: {absent}.\n"
-    print(f"\n{tables}\n{HOW}\n{told}{note}")
+        told = circumstances(*await versions(servers.postgres_url + "postgres", servers.redis_url), time.monotonic() - began)
+    note = "" if absent in (None, NOT_ASKED) else f"\nWithout the peer: {absent}.\n"
+    print(f"\n{tables}\n{told}{note}")
     if not (options.only or options.smoke or options.alone):
-        keep(
-            "make bench-flat" if options.flat else "make bench",
-            f"{told}\n{note}\n{tables}\n### How\n\n{HOW}" if not options.flat else f"{told}\n\n{tables}",
-        )
+        if options.flat:
+            keep("make bench-flat", f"{told}\n\n{tables}")
+        else:
+            print(f"\n{HOW}")
+            keep("make bench", f"{told}\n{note}\n{tables}\n### How\n\n{HOW}")
 
 
 def install_peer() -> str | None:

@@ -92,10 +92,10 @@ async def fresh_place(servers: Servers, template: str) -> AsyncIterator[Place]:
         await redis.aclose()
 
 
-async def versions(servers: Servers) -> tuple[str, str]:
+async def versions(postgres_url: str, redis_url: str) -> tuple[str, str]:
     """Of PostgreSQL and Valkey."""
-    cluster = await asyncpg.connect(servers.postgres_url + "postgres")
-    redis = Redis.from_url(servers.redis_url, legacy_responses=False)
+    cluster = await asyncpg.connect(postgres_url)
+    redis = Redis.from_url(redis_url, legacy_responses=False)
     try:
         info = await redis.info("server")
         return (await cluster.fetchval("show server_version")).split()[0], str(info.get("valkey_version", info["redis_version"]))
