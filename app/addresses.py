@@ -25,9 +25,9 @@ def dashboard_url(settings: Settings) -> str:
 
 
 def redis_command(redis_url: str) -> str:
-    """What to type to reach that Redis: redis-cli, or ours where the URL holds a password that a screen should not show."""
+    """What to type to reach that Redis: redis-cli, or ours where the URL may hold a password (`?password=` too)."""
     url = urlsplit(redis_url)
-    if url.password or url.scheme == "unix":
+    if url.password or url.query or url.scheme == "unix":
         return "tidings redis"
     if redis_url == f"redis://127.0.0.1:{url.port}":
         return f"redis-cli -p {url.port}"

@@ -98,9 +98,7 @@ def engine_page(settings: Settings, seen: Examined, holds: Holds | Away, pauses:
         redis=() if isinstance(seen.redis, Away) else redis_facts(seen.redis, redis_command(settings.redis_url)),
         postgres=postgres_facts(postgres) if postgres else (),
         clocks=() if isinstance(seen.facts, Away) else clock_facts(seen.facts),
-        connections=tuple(ConnectionLine(c.who, number(c.n), number(c.busy)) for c in postgres.by_application)
-        if postgres
-        else (),
+        connections=_connections(postgres) if postgres else (),
         tables=tuple(table_line(table, postgres.now) for table in postgres.tables) if postgres else (),
         times=_times(settings),
         changed=tuple(line for line in lines if not line.default),

@@ -52,11 +52,6 @@ def unchanged(sentence: str) -> Message:
     return Message("Nothing was changed", None, sentence)
 
 
-def cannot_replay(away: Away) -> Message:
-    """The row may have been moved, if the answer was lost on its way: the list tells."""
-    return Message("Not replayed, as far as is known", None, f"{away.sentence} Look at the list again before you repeat it.")
-
-
 def broken() -> Message:
     """Our own fault."""
     sentence = "The dashboard made a mistake; its log has the details. Deliveries go on without it."

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from app.settings import Settings
 from web import links
-from web.access import access
+from web.access import Role, access
 from web.actions import Refused, check_site, check_token, read_form
 from web.gate import OWN_SESSION
 from web.pages import unchanged
@@ -59,7 +59,8 @@ def routes(settings: Settings, sessions: Sessions) -> list[Route]:
             throttle.wrong(address, now_s)
             log.warning("sign-in refused", address=address)  # not the name: it may be a password in the wrong field
             return respond(sign_in_page(back, name, WRONG), 403)
-        throttle.right(address)
+        if role is Role.OPERATOR:  # a viewer's own password must not buy further guesses at the operators'
+            throttle.right(address)
         log.info("signed in", name=name, role=role.value, address=address)
         return _welcome(request, back, new_session(name, role, now_s, signed_in=True))
 

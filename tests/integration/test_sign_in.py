@@ -223,6 +223,15 @@ async def test_who_guesses_is_slowed_down_alone(browser: Callable[..., httpx2.As
         assert (await sign_in(other)).status_code == 303
 
 
+async def test_a_viewer_does_not_guess_on(browser: Callable[..., httpx2.AsyncClient]) -> None:
+    async with browser("10.0.0.66") as viewer:
+        for _ in range(WRONG_MAX - 1):
+            await sign_in(viewer, "a wrong one")
+        assert (await sign_in(viewer, VIEWERS)).status_code == 303
+        await sign_in(viewer, "a wrong one")
+        assert (await sign_in(viewer, OPERATORS)).status_code == 429
+
+
 async def test_behind_a_proxy_each_person_has_an_address(browser: Callable[..., httpx2.AsyncClient]) -> None:
     def through(address: str) -> dict[str, str]:
         return {"x-forwarded-for": f"1.1.1.1, {address}"}  # the first is what the person claims

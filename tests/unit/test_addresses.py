@@ -30,6 +30,7 @@ def test_the_address_a_client_uses(host: str, url: str) -> None:
         ("redis://127.0.0.1:6380", "redis-cli -p 6380"),
         ("redis://cache:6379/2", "redis-cli -u redis://cache:6379/2"),
         ("redis://:hush@cache:6379", "tidings redis"),
+        ("redis://cache:6379?password=hush", "tidings redis"),
         ("unix:///run/redis.sock", "tidings redis"),
     ],
 )
