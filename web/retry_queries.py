@@ -5,12 +5,12 @@ that is not read yet, so they are among the first by publication, however long t
 """
 # ruff: noqa: S608 (the parts of the statements are constants of this file)
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import Channel
 from web.queries import PAGE_ROWS, Listed, reading
@@ -20,20 +20,30 @@ PARKED_ROWS = 100_000  # of a channel, those due soonest: what is counted
 CARRIED_ROWS = 30_000  # of a channel, those published first: what is looked at on its stream
 MINUTES = 60  # columns of the histogram; one more before it (due now) and one behind (later)
 
-PARKED = """
-select {columns} from notification where channel = '{channel}' and not done and published_at is null order by due_at limit {rows}
-"""
+PLACE = "least(:minutes, greatest(-1, floor(cast(extract(epoch from due_at - now()) as float8) / 60)))::int"
+PARKED = "from notification where channel = '{c}' and not done and published_at is null order by due_at limit {rows}"
+# Met once: each is counted, and may be among the soonest.
 CARRIED = """
-select {columns} from (
-  select id, channel, due_at, status, attempt from notification
-  where channel = '{channel}' and not done and published_at is not null order by published_at limit {rows}
-) as carried where status = 'PENDING' and attempt > 0
+carried_{c} as materialized (
+  select id, due_at, status = 'PENDING' and attempt > 0 as waits from notification
+  where channel = '{c}' and not done and published_at is not null order by published_at limit {rows}
+)
 """
-PLACES = """
-select channel, kind, least(:minutes, floor(extract(epoch from due_at - now()) / 60))::int as place, count(*) as n
-from ({each}) as waits group by 1, 2, 3
+# Grouped channel by channel: all rows at once would be sorted on disk, as no statistics tell how many these are.
+PLACES_OF_ONE = """
+select '{c}' as channel, 'parked' as kind, place, count(*) as n, null::bigint as id
+from (select {place} as place from (select due_at {parked}) as parked) as parked group by place
+union all
+select '{c}', 'carried', place, count(*), null
+from (select {place} as place from carried_{c} where waits) as carried group by place
+union all
+select '{c}', 'met', null, count(*), null from carried_{c}
 """
-SOONEST = "select id from ({each}) as waits order by due_at, id limit :rows"
+SOONEST = """
+select null, 'soonest', null, null, id from (
+  select id from ({each}) as waits order by due_at, id limit {rows}
+) as soonest
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +63,25 @@ async def retries(engine: AsyncEngine) -> RetryRows:
     """PENDING after at least one attempt, or parked."""
     async with reading(engine) as (session, now):
         places = {channel: [0] * (MINUTES + 2) for channel in Channel}
-        parked: dict[str, int] = {}
-        for channel, kind, place, n in await session.execute(text(PLACES.format(each=_each())), {"minutes": MINUTES}):
-            places[Channel(channel)][max(-1, place) + 1] += n
-            parked[channel] = parked.get(channel, 0) + (n if kind == "parked" else 0)
-        ids = list(await session.scalars(text(SOONEST.format(each=_soonest())), {"rows": PAGE_ROWS}))
+        met = Counter[tuple[str, str]]()
+        ids = []
+        for channel, kind, place, n, row_id in await session.execute(text(statement()), {"minutes": MINUTES}):
+            if kind == "soonest":
+                ids.append(row_id)
+                continue
+            met[channel, kind] += n
+            if place is not None:
+                places[Channel(channel)][place + 1] += n
         found = sorted(await listed(session, ids), key=lambda row: (row.notification.due_at, row.notification.id))
-        capped = {c for c in Channel if parked.get(c, 0) >= PARKED_ROWS} | await _long(session)
-        return RetryRows(now, found, places, frozenset(capped))
+        capped = frozenset(c for c in Channel if met[c, "parked"] >= PARKED_ROWS or met[c, "met"] >= CARRIED_ROWS)
+        return RetryRows(now, found, places, capped)
 
 
-def _each() -> str:
-    columns = "channel, due_at, '{kind}' as kind"
-    return _union(
-        [PARKED.format(columns=columns.format(kind="parked"), channel=c, rows=PARKED_ROWS) for c in Channel]
-        + [CARRIED.format(columns=columns.format(kind="carried"), channel=c, rows=CARRIED_ROWS) for c in Channel]
-    )
-
-
-def _soonest() -> str:
-    return _union(
-        [PARKED.format(columns="id, due_at", channel=c, rows=PAGE_ROWS) for c in Channel]
-        + [CARRIED.format(columns="id, due_at", channel=c, rows=CARRIED_ROWS) for c in Channel]
-    )
-
-
-async def _long(session: AsyncSession) -> set[Channel]:
-    """Channels with more on their stream than CARRIED_ROWS."""
-    each = [
-        f"select '{c}' as channel where (select count(*) from (select from notification where channel = '{c}' and not done "
-        f"and published_at is not null limit {CARRIED_ROWS + 1}) as few) > {CARRIED_ROWS}"
-        for c in Channel
-    ]
-    return {Channel(c) for c in await session.scalars(text(_union(each)))}
-
-
-def _union(parts: Sequence[str]) -> str:
-    return " union all ".join(f"({part})" for part in parts)
+def statement() -> str:
+    """One that counts what waits and finds the soonest: `:minutes` is to be bound."""
+    carried = ", ".join(CARRIED.format(c=c, rows=CARRIED_ROWS) for c in Channel)
+    places = [PLACES_OF_ONE.format(c=c, place=PLACE, parked=PARKED.format(c=c, rows=PARKED_ROWS)) for c in Channel]
+    waiting = [f"(select id, due_at {PARKED.format(c=c, rows=PAGE_ROWS)})" for c in Channel]
+    waiting += [f"(select id, due_at from carried_{c} where waits)" for c in Channel]
+    soonest = SOONEST.format(each=" union all ".join(waiting), rows=PAGE_ROWS)
+    return f"with {carried} {' union all '.join((*places, soonest))}"

@@ -2,7 +2,7 @@
 
 // `fresh` is of another document and may be taken apart. What has data-keep belongs to a script, and is left alone.
 export function morph(old, fresh) {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || old.id !== fresh.id) {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || idOf(old) !== idOf(fresh)) {
     old.replaceWith(document.importNode(fresh, true));
     return;
   }
@@ -17,6 +17,9 @@ export function morph(old, fresh) {
   becomes.forEach((child, i) => (i < was.length ? morph(was[i], child) : old.append(document.importNode(child, true))));
   for (const child of was.slice(becomes.length)) child.remove();
 }
+
+// Not `.id`: that of a form is its field with the name "id", where it has one.
+const idOf = (node) => node.getAttribute?.("id");
 
 function attributes(old, fresh) {
   const kept = old.nodeName === "DETAILS" ? ["open"] : [];
