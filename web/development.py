@@ -21,8 +21,10 @@ from web.away import POSTGRESQL, REDIS, Away, ask, status_of
 from web.fault_words import what
 from web.faults import fault_panel
 from web.filters import row_id, stored_text
+from web.hold_queries import holds
 from web.mailbox import mailbox
 from web.mailbox_queries import MailFilter
+from web.paused import halted
 from web.render import respond
 
 WELL = "none"
@@ -54,12 +56,13 @@ class Development:
         return respond(mailbox(self.settings, wanted, rows, faults, datetime.now(UTC)), status_of(rows))
 
     async def faults(self, request: Request) -> Response:
-        faults, rows, pauses = await asyncio.gather(
+        faults, rows, pauses, held = await asyncio.gather(
             ask(REDIS, read_faults(self.redis)),
             ask(POSTGRESQL, mailbox_queries.calls(self.engine)),
             ask(REDIS, read_pauses(self.redis)),
+            ask(POSTGRESQL, holds(self.engine)),
         )
-        page = fault_panel(self.settings, datetime.now(UTC), faults, rows, pauses, notice(request.query_params))
+        page = fault_panel(self.settings, datetime.now(UTC), faults, rows, halted(pauses, held), notice(request.query_params))
         return respond(page, status_of(faults))
 
     async def change(self, act: Act) -> Response:

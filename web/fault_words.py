@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from math import ceil
 
 from app.domain import Channel
 from app.faults import Fault, Kind
+from app.streams import channel_stream
+from web.health import Finding, Level
 from web.parts import moment
 from web.words import duration
 
@@ -33,3 +36,11 @@ def fault_sentences(faults: Faults, now: datetime) -> Iterator[str]:
     for channel, fault in faults.items():
         until = moment(now + timedelta(seconds=fault.left_s), now)
         yield f"{channel} is made {what(fault)} by the fault panel until {until.utc} ({duration(fault.left_s)} left)."
+
+
+def fault_findings(faults: Faults) -> Iterator[Finding]:
+    """For the overview, in minutes: a sentence that changes by the second would be told to every open page each second."""
+    for channel, fault in faults.items():
+        left = duration(60 * ceil(fault.left_s / 60))
+        sentence = f"{channel} is made {what(fault)} by the fault panel, for another {left} at most."
+        yield Finding(Level.BUSY, sentence, (channel_stream(channel),), "fault set")

@@ -1,6 +1,7 @@
 """The fault panel: what each simulated provider is made to do, buttons to change it, and what its calls came to since."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
@@ -15,7 +16,6 @@ from web.fault_words import Faults, what
 from web.letter import clip
 from web.mailbox_queries import CALLS_OF, Called, CallRows
 from web.parts import OUTCOME_SIGNS, OUTCOME_TONES, Command, Moment, moment
-from web.paused import Pauses
 
 REFRESH_S = 2
 CALLS_SHOWN = 60  # per channel
@@ -97,15 +97,13 @@ def fault_panel(
     now: datetime,
     faults: Faults | Away,
     rows: CallRows | Away,
-    pauses: Pauses | Away,
+    halted: Mapping[Channel, str],
     notice: str,
 ) -> FaultPanel:
-    """Parts that could not be read are empty; `problems` say why."""
+    """Parts that could not be read are empty; `problems` say why. `halted`: as web.paused has it."""
     known = {} if isinstance(faults, Away) else faults
-    paused = {} if isinstance(pauses, Away) else pauses
     calls = [] if isinstance(rows, Away) else rows.calls
     at = now if isinstance(rows, Away) else rows.now
-    reasons = {c: clip(told[0].reason, 300) for c, told in paused.items()}
     return FaultPanel(
         title="Fault panel",
         refresh_s=REFRESH_S,
@@ -113,9 +111,9 @@ def fault_panel(
         notice=notice,
         keep=words.duration(KEEP_S),
         panels=tuple(
-            _panel(settings, c, known.get(c), [x for x in calls if x.channel == c], reasons.get(c, ""), at) for c in Channel
+            _panel(settings, c, known.get(c), [x for x in calls if x.channel == c], halted.get(c, ""), at) for c in Channel
         ),
-        problems=tuple({a.sentence: None for a in (faults, rows, pauses) if isinstance(a, Away)}),
+        problems=tuple({a.sentence: None for a in (faults, rows) if isinstance(a, Away)}),
         commands=tuple(_commands(redis_command(settings.redis_url))),
     )
 
@@ -147,7 +145,7 @@ def _panel(
         fault=what(fault) if fault and simulated else "",
         until=moment(now + timedelta(seconds=fault.left_s), now) if fault and simulated else None,
         left=words.duration(fault.left_s) if fault and simulated else "",
-        paused=paused,
+        paused=clip(paused, 300),
         rows=tuple(Row(name, tuple(_press(channel, *one, fault) for one in each)) for name, each in OFFERED) if simulated else (),
         calls=tuple(_call(c, now) for c in shown),
         summary=summary(shown),

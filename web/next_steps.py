@@ -1,6 +1,6 @@
 """What happens next to one event, and when, if nobody interferes: sentences from its rows and the settings. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from app.domain import Channel, CrashPolicy, EventStatus, Status
@@ -9,17 +9,19 @@ from app.settings import ChannelPolicy, Settings
 from web.letter import clip
 from web.lookups import StoryRows
 from web.parts import moment
-from web.paused import Pauses
 from web.words import duration
 
 AGAIN = "a replay would start again from the first try"
 
 
-def next_steps(settings: Settings, rows: StoryRows, pauses: Pauses) -> tuple[str, ...]:
-    """One sentence or two per channel that has a future, or needs a person; one alone where all is done."""
+def next_steps(settings: Settings, rows: StoryRows, halted: Mapping[Channel, str]) -> tuple[str, ...]:
+    """One sentence or two per channel that has a future, or needs a person; one alone where all is done.
+
+    `halted`: as web.paused has it.
+    """
     told = [*_of_event(settings, rows.event, rows.now)]
     for n in rows.notifications:
-        sentence = " ".join(_of_notification(settings, n, rows.now, pauses))
+        sentence = " ".join(_of_notification(settings, n, rows.now, halted))
         if sentence:
             told.append(f"{n.channel}: {sentence}")
     return tuple(told) or ("Nothing: all that was to be done is done.",)
@@ -40,7 +42,7 @@ def _of_event(settings: Settings, event: Event, now: datetime) -> Iterator[str]:
         yield f"What is not sent {_at(event.expires_at, now)} never will be: it expires then."
 
 
-def _of_notification(settings: Settings, n: Notification, now: datetime, pauses: Pauses) -> Iterator[str]:
+def _of_notification(settings: Settings, n: Notification, now: datetime, halted: Mapping[Channel, str]) -> Iterator[str]:
     policy = settings.channel_policy(Channel(n.channel)) if n.channel in set(Channel) else None
     match n.status:
         case Status.PENDING if policy:
@@ -53,9 +55,8 @@ def _of_notification(settings: Settings, n: Notification, now: datetime, pauses:
             yield f"nothing by itself; {AGAIN}."
         case Status.CANCELLED:
             yield "nothing: it was stopped."
-    if n.status == Status.PENDING and n.channel in pauses:
-        because = clip(pauses[Channel(n.channel)][0].reason, 200)
-        yield f"But the channel is paused ({because}): it waits until the provider answers again."
+    if n.status == Status.PENDING and policy and Channel(n.channel) in halted:
+        yield f"But the channel is paused {clip(halted[Channel(n.channel)], 300)}."
 
 
 def _pending(settings: Settings, n: Notification, policy: ChannelPolicy, now: datetime) -> Iterator[str]:

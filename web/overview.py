@@ -11,6 +11,7 @@ from web.away import Away
 from web.cards import Card, cards, paces
 from web.charts import LATENCY, Chart
 from web.counts import Count, CountRows, Precision
+from web.fault_words import fault_findings
 from web.health import Finding, Health, findings, health, patience
 from web.parts import REFRESH_S, Badge, EventLine, Line, Moment, badge, event_line, limit_words, line, moment
 from web.paused import paused_words
@@ -99,6 +100,7 @@ def judged(settings: Settings, seen: Snapshot) -> tuple[Health, list[Finding]]:
     holds = {} if isinstance(now.holds, Away) else now.holds
     paused = {} if isinstance(now.streams, Away) else paused_words(pauses, holds, now.streams, now.at)
     found = findings(now.streams, now.owed, patience(settings), paused, paces(seen))
+    found += [] if isinstance(now.faults, Away) else fault_findings(now.faults)
     return health(now.streams, now.owed, found), found
 
 

@@ -9,6 +9,7 @@ from app.store.hold import Hold
 from app.stream_stats import StreamStats
 from app.streams import channel_stream
 from web import words
+from web.away import Away
 from web.words import duration, number
 
 Pauses = Mapping[Channel, list[Pause]]
@@ -40,3 +41,11 @@ def _words(told: list[Pause], stream: StreamStats, now: datetime) -> str:
     ago = words.ago(now - timedelta(seconds=longest.since_s), now)
     probe = duration(max(longest.probe_every_s, longest.probe_in_s))
     return f"paused{some} {ago}: {longest.reason.rstrip('.')}; a probe every {probe}{waiting}"
+
+
+def halted(pauses: Pauses | Away, holds: Holds | Away) -> dict[Channel, str]:
+    """Per channel that sends nothing: why, and what it waits for, as the rest of "the channel is paused ..."."""
+    by_breaker = {} if isinstance(pauses, Away) else pauses
+    by_hand = {} if isinstance(holds, Away) else holds
+    said = {c: f"({told[0].reason.rstrip('.')}): it waits until the provider answers again" for c, told in by_breaker.items()}
+    return said | {c: f"by {hold.words.rstrip('.')}: it waits until somebody resumes it" for c, hold in by_hand.items()}

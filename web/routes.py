@@ -23,8 +23,10 @@ from web.consistency import compare, consistency
 from web.entries import find_entries, wanted_entries
 from web.filters import row_id, stored_text
 from web.gate import Gate
+from web.hold_queries import holds
 from web.live import new_collector
 from web.parts import limit_words
+from web.paused import halted
 from web.proxied import Proxied
 from web.render import SecureHeaders, respond
 from web.sessions import Sessions
@@ -82,10 +84,12 @@ class Dashboard:
             raise HTTPException(404)
         if isinstance(rows, Away):
             return respond(pages.cannot_read(rows), 503)
-        found, pauses = await asyncio.gather(
-            ask(REDIS, find_entries(self.redis, wanted_entries(rows))), ask(REDIS, read_pauses(self.redis))
+        found, pauses, held = await asyncio.gather(
+            ask(REDIS, find_entries(self.redis, wanted_entries(rows))),
+            ask(REDIS, read_pauses(self.redis)),
+            ask(POSTGRESQL, holds(self.engine)),
         )
-        return respond(story(self.settings, rows, found, pauses))
+        return respond(story(self.settings, rows, found, halted(pauses, held)))
 
     async def search(self, request: Request) -> Response:
         """To the story of the event, or to the list of the user, with this id; a page of its own where that is not one."""

@@ -8,12 +8,14 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain import Channel
+from app.faults import read_faults
 from app.pauses import read_pauses
 from app.stream_stats import StreamStats, stream_stats
 from web import backlog_queries, counts, lookups, rate_queries, search_queries
 from web.away import POSTGRESQL, REDIS, Away, ask
 from web.backlog_queries import Backlog
 from web.counts import CountRows, OwedRows
+from web.fault_words import Faults
 from web.filters import Filter
 from web.hold_queries import holds
 from web.lookups import EventRows
@@ -33,6 +35,7 @@ class Now:
     pauses: Pauses | Away
     rates: RateRows | Away
     holds: Holds | Away = field(default_factory=dict)
+    faults: Faults | Away = field(default_factory=dict)
 
     @property
     def at(self) -> datetime:
@@ -59,14 +62,15 @@ class Snapshot:
 
 
 async def look_now(engine: AsyncEngine, redis: Redis) -> Now:
-    streams, owed, pauses, rates, held = await asyncio.gather(
+    streams, owed, pauses, rates, held, faults = await asyncio.gather(
         ask(REDIS, stream_stats(redis)),
         ask(POSTGRESQL, counts.owed(engine)),
         ask(REDIS, read_pauses(redis)),
         ask(POSTGRESQL, rate_queries.rates(engine)),
         ask(POSTGRESQL, holds(engine)),
+        ask(REDIS, read_faults(redis)),
     )
-    return Now(streams, owed, pauses, rates, held)
+    return Now(streams, owed, pauses, rates, held, faults)
 
 
 async def look_lately(engine: AsyncEngine) -> Lately:

@@ -7,7 +7,6 @@ from datetime import datetime
 from app.addresses import redis_command
 from app.domain import Channel, EventStatus, Status
 from app.models import Attempt, Event, Notification
-from app.pauses import Pause
 from app.settings import Settings
 from web import links, sql, words
 from web.away import Away
@@ -68,13 +67,16 @@ class Story:
         return tuple(channel for channel in self.channels if channel.badge)
 
 
+NONE_HALTED: Mapping[Channel, str] = {}
+
+
 def story(
-    settings: Settings,
-    rows: StoryRows,
-    found: Sequence[Found] | Away = (),
-    pauses: Mapping[Channel, list[Pause]] | Away | None = None,
+    settings: Settings, rows: StoryRows, found: Sequence[Found] | Away = (), halted: Mapping[Channel, str] = NONE_HALTED
 ) -> Story:
-    """`found`: its entries that are still on a stream. The page refreshes itself until all is final."""
+    """`found`: its entries that are still on a stream; `halted`: as web.paused has it.
+
+    The page refreshes itself until all is final.
+    """
     event, now, limit, cli = rows.event, rows.now, limit_words(settings), redis_command(settings.redis_url)
     payload, cut = pretty(event.payload)
     finished = event.status != EventStatus.NEW and all(Status(n.status).final for n in rows.notifications)
@@ -90,7 +92,7 @@ def story(
         timeline=timeline(rows, limit),
         steps=tuple(_event_steps(event, now, limit)),
         channels=tuple(_channels(rows, limit)),
-        next=next_steps(settings, rows, {} if pauses is None or isinstance(pauses, Away) else pauses),
+        next=next_steps(settings, rows, halted),
         payload=payload,
         payload_cut=cut,
         entries=() if isinstance(found, Away) else tuple(entry_view(one, cli) for one in found),

@@ -111,7 +111,9 @@ def events(*found: Event) -> EventRows:
 
 def snapshot(**parts: Any) -> Snapshot:
     """One look where all is well and empty, but for `parts`."""
-    now: dict[str, Any] = {"streams": streams(), "owed": owed(), "pauses": {}, "holds": {}, "rates": RateRows(15.0, {})}
+    now: dict[str, Any] = {
+        "streams": streams(), "owed": owed(), "pauses": {}, "holds": {}, "rates": RateRows(15.0, {}), "faults": {}
+    }  # fmt: skip
     lately: dict[str, Any] = {
         "counts": counts(), "newest": listed(), "failed": events(), "backlog": backlog(), "latencies": {}
     }  # fmt: skip

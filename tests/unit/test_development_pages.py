@@ -11,12 +11,12 @@ from app.settings import load_settings
 from tests.unit import ready_made as made
 from tests.unit.ready_made import HOSTILE, NOW, SETTINGS, TOKEN, ago
 from tests.unit.test_pages import NO_POSTGRESQL, NO_REDIS, render
-from web.away import REDIS, Away
 from web.development import notice, parse_fault, parse_mail
 from web.fault_words import fault_sentences, what
 from web.faults import fault_panel
 from web.mailbox import mailbox
 from web.mailbox_queries import PAYLOAD_CHARS, Called, CallRows, MailFilter, MailRows, Sent
+from web.overview import overview
 
 SLOW = {Channel.EMAIL: Fault(Kind.SLOW, 10, 840)}
 
@@ -49,7 +49,7 @@ def hostile_pages() -> list[Any]:
     payload = json.dumps({HOSTILE: [HOSTILE], "message": HOSTILE})
     return [
         box(*(sent(c, payload=payload, id=n, **text) for n, c in enumerate(Channel)), wanted=MailFilter(user=HOSTILE)),
-        panel(called(outcome="rejected", error=HOSTILE), pauses={Channel.EMAIL: [made.pause(HOSTILE)]}),
+        panel(called(outcome="rejected", error=HOSTILE), pauses={Channel.EMAIL: HOSTILE}),
     ]
 
 
@@ -125,17 +125,17 @@ def test_a_huge_payload_is_cut() -> None:
 
 def test_without_servers_the_pages_say_so() -> None:
     assert "PostgreSQL cannot be reached." in render(mailbox(SETTINGS, MailFilter(), NO_POSTGRESQL, NO_REDIS, NOW)).text
-    page = fault_panel(SETTINGS, NOW, NO_REDIS, NO_POSTGRESQL, Away(REDIS, NO_REDIS.sentence), "")
+    page = fault_panel(SETTINGS, NOW, NO_REDIS, NO_POSTGRESQL, {}, "")
     assert page.problems == ("Redis cannot be reached.", "PostgreSQL cannot be reached.")
     render(page)
 
 
 def test_the_panel_shows_what_is_set_and_what_came_of_it() -> None:
     calls = [called(outcome=None, number=3, started=9), called(outcome="unavailable", error="busy"), called(), called("SMS")]
-    document = render(panel(*calls, faults=SLOW, pauses={Channel.EMAIL: [made.pause("down")]}, told="EMAIL is made slow"))
+    document = render(panel(*calls, faults=SLOW, pauses={Channel.EMAIL: "(down): it waits"}, told="EMAIL is made slow"))
     assert "Made slow (10 s a call) until 2026-11-22 03:14:00Z : 14 min left." in document.text
     assert "3 newest calls: 1 not possible just then, 1 sent, 1 under way; half of them took 500 ms or less." in document.text
-    assert "Paused by its breaker: down" in document.text
+    assert "Paused (down): it waits ." in document.text
     assert "Attempt 3: under way for 9.0 s" in document.attributes("a", "aria-label")
     assert "Attempt 1, 2 s ago: not possible just then, took 500 ms: busy" in document.attributes("a", "aria-label")
     pressed = [a["value"] for tag, a in document.tags if tag == "button" and a.get("aria-pressed")]
@@ -187,6 +187,13 @@ def test_every_fault_has_its_words(kind: Kind) -> None:
 )
 def test_a_form_names_a_channel_and_a_fault(form: dict[str, str], parsed: Any) -> None:
     assert parse_fault(form) == parsed
+
+
+def test_the_overview_says_what_is_broken_on_purpose() -> None:
+    document = render(overview(SETTINGS, made.snapshot(faults=SLOW)))
+    assert "EMAIL is made slow (10 s a call) by the fault panel, for another 14 min at most." in document.text
+    assert "fault set" in document.text
+    assert "EMAIL" in render(overview(SETTINGS, made.snapshot(faults=NO_REDIS))).text
 
 
 def test_a_notice_says_what_a_click_did() -> None:

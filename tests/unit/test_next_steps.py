@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 
 from app.domain import Channel, EventStatus, Status
+from app.store.hold import Hold
 from tests.unit import ready_made as made
 from tests.unit.ready_made import SETTINGS, ago
+from tests.unit.test_pages import NO_REDIS
 from web.entries import Found, Wanted, wanted_entries
 from web.entry_views import entry_note, entry_view
 from web.next_steps import next_steps
+from web.paused import halted
 
 NEW = {"status": EventStatus.NEW.value, "decisions": None}
 
@@ -66,8 +69,12 @@ def test_a_notification_under_way() -> None:
 
 
 def test_a_paused_channel_holds_it_up() -> None:
-    sentence = told(Status.PENDING, {Channel.EMAIL: [made.pause("answered 401")]}, due_at=ago(1))
+    sentence = told(Status.PENDING, halted({Channel.EMAIL: [made.pause("answered 401.")]}, {}), due_at=ago(1))
     assert sentence.endswith("But the channel is paused (answered 401): it waits until the provider answers again.")
+    held = halted(NO_REDIS, {Channel.EMAIL: Hold("ann", "new server", 60)})
+    assert told(Status.PENDING, held).endswith(
+        "But the channel is paused by ann: new server: it waits until somebody resumes it."
+    )
 
 
 def test_what_has_ended() -> None:

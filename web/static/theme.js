@@ -20,6 +20,7 @@ applyTheme(chosenTheme());
 
 document.addEventListener("DOMContentLoaded", () => {
   const button = document.getElementById("theme");
+  if (!button) return; // the page to sign in has none
   const say = (theme) => {
     button.textContent = { auto: "◐ Auto", light: "☀ Light", dark: "☾ Dark" }[theme];
     button.setAttribute("aria-label", `Colours: ${theme}. Change`);
