@@ -253,12 +253,12 @@ async def test_a_channel_is_paused_and_resumed(visit: Visit, house: House) -> No
         await expect(push).to_contain_text("the provider moves")
         await expect(overview.locator("#now")).to_contain_text(re.compile("PUSH paused .* by local: the provider moves"))
 
-
         async def held() -> str | None:
             """Has the consumer heard of it? Then what is posted stays; else it is sent at once."""
             await house.post(f"held-{await house.pool.fetchval('select count(*) from event')}", user="hal", channels=["PUSH"])
             query = "select event_id from event e join notification n on n.event_pk = e.id where n.user_id = 'hal' and not n.done"
-            return await house.pool.fetchval(f"{query} and n.created_at < now() - interval '1 s' limit 1")
+            name: str | None = await house.pool.fetchval(f"{query} and n.created_at < now() - interval '1 s' limit 1")
+            return name
 
         name = await wait_until(held, every_s=0.2)
         await page.goto(f"/admin/queues/events/{await house.event_pk(name)}")
