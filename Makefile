@@ -8,8 +8,10 @@ COMPILE = $(BIN) -m uv pip compile pyproject.toml --universal --generate-hashes 
 run: .venv/.stamp
 	@$(BIN) -m app dev
 
+# The browser's tests come after the others: beside them, two cores keep processes waiting beyond their time limits.
 test: .venv/.stamp
 	$(BIN) -m pytest $(ARGS)
+	$(if $(ARGS),,$(BIN) -m pytest tests/browser -n 2)
 
 faults: .venv/.stamp
 	$(BIN) -m pytest tests/faults tests/model -n 2 --dist load --timeout 180 $(ARGS)
