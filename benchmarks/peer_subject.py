@@ -1,6 +1,6 @@
 """The peer as a subject: peer.py starts it, this looks at it."""
 
-import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,21 +42,17 @@ from notification where status = 'SENT' group by event_id having count(*) = 3"""
         with peer.peer_worker(place.servers.redis_url, place.database_url, place.folder, self.storage) as child:
             yield [Process(child.pid)]
 
-    async def ready(self, place: Place, _number: int) -> bool:
-        """A worker that is idle blocks on the marker, on a connection of its own."""
-        clients = await place.redis.client_list()
-        return any(client["cmd"].startswith("bzpopmin") for client in clients) or not await self.idle(place)
+    async def ready(self, place: Place, number: int) -> bool:
+        return await peer.waiting_workers(place.servers.redis_url) == number
 
     async def store(self, place: Place, events: int) -> None:
         await peer.fill(place.servers.redis_url, events)
+        await peer.hold(place.servers.redis_url)
 
     async def release(self, place: Place, _events: int) -> float:
-        """It begins by itself; since its first row, so that the start of the process does not count."""
-        while True:
-            began = await place.database.fetchval("select extract(epoch from min(created_at))::float8 from notification")
-            if began:
-                return float(began)
-            await asyncio.sleep(0.005)
+        began = time.time()
+        await peer.release(place.servers.redis_url)
+        return began
 
     async def idle(self, place: Place) -> bool:
         pipe = place.redis.pipeline(transaction=False)
