@@ -11,6 +11,7 @@ from tests.browser.house import House
 from tests.browser.test_pages import PHONE, grave, look_at
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.timeout(120)  # the first test waits for all processes to start
 # Remembers the streams of events that a page opens, so that a test can ask whether they are open.
 SOURCES = """
 window.sources = [];
@@ -44,9 +45,9 @@ async def test_the_overview_moves_without_a_reload_and_rests_in_a_hidden_tab(vis
         await stay(page)
         await house.post("moves-1", user="mover")
         await expect(page.locator("#lately").get_by_text("moves-1").first).to_be_visible()
-        await page.wait_for_function(f"{OPEN} === 1")
+        await wait_until(lambda: page.evaluate(f"{OPEN} === 1"))
         await show_as(page, hidden=True)
-        await page.wait_for_function(f"{OPEN} === 0")
+        await wait_until(lambda: page.evaluate(f"{OPEN} === 0"))
         await house.post("moves-2", user="mover")
         await house.done("moves-2")
         assert await page.get_by_text("moves-2").count() == 0
