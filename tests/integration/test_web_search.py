@@ -238,7 +238,7 @@ async def test_in_an_empty_table_every_time_is_fine(browser: httpx2.AsyncClient)
 WALKS = {
     "status=FAILED": "notification_final",
     "status=FAILED or UNKNOWN": "notification_final",
-    "user=ann&status=FAILED": "notification_user",
+    "user=ann&status=FAILED": "notification_of_user",
     "type=RARE": "notification_pkey",
     "provider=webhook": "attempt_pkey",
     "error=x": "notification_final",
