@@ -80,6 +80,10 @@ def all_pages(events: int) -> list[Page]:
         Page("dashboard", "search for an event's id", links.search(f"evt-{events // 2}")),
         Page("dashboard", "the story of an event", links.story(events // 2)),
         Page("dashboard", "audit", links.AUDIT),
+        Page("dashboard", "mailbox", links.MAILBOX),
+        Page("dashboard", "mailbox: SMS", links.mailbox(channel="SMS")),
+        Page("dashboard", f"mailbox: of {heavy}", links.mailbox(user="user_heavy")),
+        Page("dashboard", "fault panel", links.FAULTS),
     ]
 
 
