@@ -84,7 +84,8 @@ def visit(browser: Browser, house: House) -> Visit:
     @asynccontextmanager
     async def visiting(path: str = "", web: str = "", **context: Any) -> AsyncIterator[Page]:
         complaints: list[str] = []
-        opened = await browser.new_context(base_url=web or house.web, timezone_id="Europe/Berlin", **context)
+        known = {"base_url": web or house.web, "timezone_id": "Europe/Berlin", "reduced_motion": "reduce"}  # motion costs a core
+        opened = await browser.new_context(**{**known, **context})
         opened.set_default_timeout(WITHIN_MS)
         page = await opened.new_page()
         page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
+from app.domain import Channel
+from app.faults import Fault, Kind, clear_fault, set_fault
 from tests.browser.conftest import Another, Visit
 from tests.browser.house import House
 from tests.browser.test_pages import PHONE, grave, look_at
@@ -48,11 +50,14 @@ async def test_the_overview_moves_without_a_reload_and_rests_in_a_hidden_tab(vis
         await wait_until(lambda: page.evaluate(f"{OPEN} === 1"))
         await show_as(page, hidden=True)
         await wait_until(lambda: page.evaluate(f"{OPEN} === 0"))
+        await set_fault(house.redis, Channel.EMAIL, Fault(Kind.SLOW, 0.1))
         await house.post("moves-2", user="mover")
         await house.done("moves-2")
-        assert await page.get_by_text("moves-2").count() == 0
+        assert await page.get_by_text("EMAIL is made slow").count() == 0
         await show_as(page, hidden=False)
-        await expect(page.locator("#lately").get_by_text("moves-2").first).to_be_visible()
+        await expect(page.locator("#now").get_by_text("EMAIL is made slow")).to_be_visible()
+        await clear_fault(house.redis, Channel.EMAIL)
+        await expect(page.locator("#now").get_by_text("EMAIL is made slow")).to_have_count(0)
         assert await page.evaluate(f"{SAME_PAGE} && {OPEN} === 1")
 
 
