@@ -14,7 +14,7 @@ ROOT = RESULTS.parent.parent
 
 def keep(command: str, text: str) -> None:
     """Put `text` where this command's last results were."""
-    old = RESULTS.read_text() if RESULTS.exists() else ""
+    old = RESULTS.read_text() if RESULTS.exists() else "# What the benchmarks found\n"
     RESULTS.write_text(with_section(old, command, text))
 
 

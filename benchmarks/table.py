@@ -1,23 +1,34 @@
 """Results -> Markdown. Pure: one function for each table, and what was not measured is left out."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from benchmarks.results import Results, times
 from benchmarks.targets import TARGETS
 
-# part, what, the ceiling's part and name, the ceiling in words
+
+class Line(NamedTuple):
+    """A figure of ours, the ceilings beside it (who, in words), and the peers."""
+
+    part: str
+    what: str
+    ceilings: tuple[tuple[str, str], ...] = ()
+    peers: tuple[str, ...] = ()
+
+
+BARE, ROWS = ("bare", "the bare pipeline"), ("asyncpg", "the same rows by asyncpg alone")
+STARLETTE = ("Starlette", "Starlette, pydantic, nothing stored")
+COMMANDS = ("XREADGROUP", "raw XREADGROUP 500, XACK, XDEL")
 RATES = (
-    ("accept", "accept: single POSTs, 64 connections, one API process", "Starlette", "Starlette, pydantic, nothing stored"),
-    ("batch", "accept: 500 events a request, 4 connections", "asyncpg", "the same inserts by asyncpg alone"),
-    ("drain", "drain: full stream to last SENT, one consumer process", "bare", "the bare pipeline"),
-    ("drain", "the same", "asyncpg", "the same rows by asyncpg alone"),
-    ("drain x2", "drain, two consumer processes", "", ""),
-    ("drain x4", "drain, four consumer processes", "", ""),
-    ("whole", "whole system: first POST to last SENT, one API and one consumer process", "bare", "the bare pipeline"),
-    ("whole x2", "the same with two consumer processes", "", ""),
-    ("noop", "no-op engine: stream to acknowledged, one process", "XREADGROUP", "raw XREADGROUP 500, XACK, XDEL"),
-)  # fmt: skip
-PEERS = {"accept": ("peer",), "drain": ("peer",), "whole": ("peer", "Prisma"), "noop": ("BullMQ",)}
+    Line("accept", "accept: single POSTs, 64 connections, one API process", (STARLETTE,), ("peer",)),
+    Line("batch", "accept: 500 events a request, 4 connections", (ROWS,)),
+    Line("drain", "drain: full stream to last SENT, one consumer process", (BARE, ROWS), ("peer",)),
+    Line("drain x2", "drain: two consumer processes"),
+    Line("drain x4", "drain: four consumer processes"),
+    Line("whole", "whole system: first POST to last SENT, one API and one consumer process", (BARE,), ("peer", "Prisma")),
+    Line("whole x2", "whole system: with two consumer processes"),
+    Line("noop", "no-op engine: stream to acknowledged, one process", (COMMANDS,), ("BullMQ",)),
+)
 CPU = (
     ("accept", ("Tidings", "Starlette", "peer")),
     ("batch", ("Tidings",)),
@@ -31,7 +42,7 @@ FLAT = (
     ("million", "1,000,000 waiting"),
     ("drain", "10,000 waiting, and drained"),
     ("retries", "the same beside 100,000 that wait for their next try"),
-    ("few users", "the same for 1,000 users with stored preferences"),
+    ("few users", "the same for 10,000 users with stored preferences"),
     ("many users", "the same for 1,000,000"),
 )
 STEPS = (
@@ -64,19 +75,16 @@ def targets(results: Results) -> str:
 def rates(results: Results) -> str:
     """A line for each figure, the ceiling and the peers beside it, each with Tidings' rate in terms of it."""
     rows = []
-    for part, what, ceiling, words in RATES:
-        ours = results.per_s(part, "Tidings")
-        if ours is None or (ceiling and what == "the same" and results.per_s(part, ceiling) is None):
-            continue
-        beside = (
-            "" if results.per_s(part, ceiling) is None else f"{words}: {_beside(ours, results.per_s(part, ceiling), share=True)}"
-        )
-        peers = [(who, results.per_s(part, who)) for who in PEERS.get(part, ()) if what != "the same"]
-        told = [f"{who} {_beside(ours, per_s)}" for who, per_s in peers if per_s is not None]
-        rows.append((what, f"{ours:,.0f}", _spread(results, part), beside, "; ".join(told)))
-    return markdown(
-        "Events per second", ("what", "Tidings", "rounds", "ceiling, and our share of it", "peer, and how many times it"), rows
-    )
+    for line in RATES:
+        ours = results.per_s(line.part, "Tidings")
+        if ours is not None:
+            ceilings = [(words, results.per_s(line.part, who)) for who, words in line.ceilings]
+            peers = [(who, results.per_s(line.part, who)) for who in line.peers]
+            shares = [f"{words}: {per_s:,.0f} ({ours / per_s:.0%})" for words, per_s in ceilings if per_s]
+            ratios = [f"{who} {per_s:,.0f} ({ours / per_s:.2f}x)" for who, per_s in peers if per_s]
+            rows.append((line.what, f"{ours:,.0f}", _spread(results, line.part), "; ".join(shares), "; ".join(ratios)))
+    head = ("what", "Tidings", "rounds", "ceiling, and our share of it", "peer, and how many times it")
+    return markdown("Events per second", head, rows)
 
 
 def latencies(results: Results) -> str:
@@ -134,11 +142,6 @@ def hot(results: Results) -> str:
         if f"{step} updates" in results.facts
     ]
     return markdown("Updates that stay on their page and touch no index (HOT)", ("step", "updates per event", "HOT", "why"), rows)
-
-
-def _beside(ours: float, other: float | None, share: bool = False) -> str:
-    ratio = times(ours, other)
-    return "" if ratio is None or other is None else f"{other:,.0f} ({ratio:.0%})" if share else f"{other:,.0f} ({ratio:.2f}x)"
 
 
 def _spread(results: Results, part: str) -> str:

@@ -133,7 +133,7 @@ class Turns:
         return _rate("retries", "Tidings", flat.retries_waiting, self.servers, self.sizes.events, self.sizes.retries)
 
     def few_users(self) -> Turn:
-        return _rate("few users", "Tidings", flat.many_users, self.servers, self.sizes.events, self.sizes.million // 1000)
+        return _rate("few users", "Tidings", flat.many_users, self.servers, self.sizes.events, self.sizes.million // 100)
 
     def many_users(self) -> Turn:
         return _rate("many users", "Tidings", flat.many_users, self.servers, self.sizes.events, self.sizes.million)
