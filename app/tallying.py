@@ -22,22 +22,24 @@ AT_THE_END_S = 1.0  # a PostgreSQL that is away must not hold up the exit
 async def tallying(resources: Resources) -> AsyncIterator[None]:
     """Works while inside."""
     trouble = Trouble(log, "rates and latencies are recorded again")
-    writing = asyncio.create_task(_write_for_ever(resources, trouble), name="tally")
+    one_write = asyncio.Lock()
+    writing = asyncio.create_task(_write_for_ever(resources, trouble, one_write), name="tally")
     try:
         yield
     finally:
-        writing.cancel()
         try:
-            async with asyncio.timeout(AT_THE_END_S):
+            async with asyncio.timeout(AT_THE_END_S), one_write:  # one that is cut would lose what it has taken
+                writing.cancel()
                 await write(resources, trouble)
         except TimeoutError:
-            pass
+            writing.cancel()
 
 
-async def _write_for_ever(resources: Resources, trouble: Trouble) -> None:
+async def _write_for_ever(resources: Resources, trouble: Trouble, one_write: asyncio.Lock) -> None:
     while True:
         await asyncio.sleep(EVERY_S)
-        await write(resources, trouble)
+        async with one_write:
+            await write(resources, trouble)
 
 
 async def write(resources: Resources, trouble: Trouble) -> None:

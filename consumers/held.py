@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
+import asyncpg
 import structlog
 
 from app.cancelled import unless_cancelled
@@ -40,7 +41,8 @@ class Held:
             holds = await read_holds(self._pool)
         except FAULTY as error:
             unless_cancelled(error)
-            self._trouble.say("which channels are paused cannot be read: it stays as it was", error)
+            mend = {"mend": "tidings schema apply"} if isinstance(error, asyncpg.UndefinedTableError) else {}
+            self._trouble.say("which channels are paused cannot be read: it stays as it was", error, **mend)
         else:
             self._trouble.over()
             for channel, circuit in self._circuits.items():

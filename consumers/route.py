@@ -15,7 +15,7 @@ from app.cancelled import unless_cancelled
 from app.domain import Channel, Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
 from app.logs import Line, info_lines
 from app.resources import Resources
-from app.store.owed import end_dead_events
+from app.store.owed import DeadVerdict, end_dead_events
 from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
 from app.streams import Entry
 from app.tally import Kind, Tally
@@ -58,6 +58,7 @@ class Route:
             ended = await self._database.patiently(lambda: end_dead_events(self._pool, [row_id], error))  # noqa: B023
             log.error("dead letter", event_pk=row_id, deliveries=entry.deliveries, verdict=ended.get(row_id))
             settle(entry, after_dead(ended.get(row_id), f"there is no event {row_id}"))
+            self._resources.tally.count(Kind.FAILED, n=int(ended.get(row_id) is DeadVerdict.ENDED))
 
     async def _limit(self, routings: list[Routing]) -> tuple[list[Routing], list[tuple[int, float]]]:
         """The routings after the rate limit, and the events (id, wait in s) that wait for their reserved time."""

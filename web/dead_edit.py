@@ -16,8 +16,8 @@ ID_MAX = 255
 PAYLOAD_MAX_BYTES = 256 * 1024
 PRETTY_MAX = 40_000  # characters: what is longer stays as it is, its indentation could be many times its size
 TRIED = (
-    "The payload is the event's, and another channel was already tried with it: what was sent stays what the record says. "
-    "Post a new event to send something else."
+    "The payload is the event's, and another channel was already tried with it, or waits to be: "
+    "what is sent stays what the record says. Post a new event to send something else."
 )
 
 
@@ -32,7 +32,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A dead event, or notification of an event. `tried`: another channel of it was tried."""
+    """A dead event, or notification of an event. `tried`: another channel of it was, or waits to be."""
 
     event: Event
     notification: Notification | None

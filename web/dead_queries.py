@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import ColumnElement, Select, Subquery, Text, cast, func, select
+from sqlalchemy import ColumnElement, Select, Subquery, Text, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import defer
 from sqlmodel import col
@@ -88,7 +88,8 @@ async def find_dead(engine: AsyncEngine, kind: str, number: int) -> Dead | None:
         found = (await session.execute(its.where(col(Event.id) == pk))).one_or_none()
         if found is None:
             return None
-        others = select(func.count()).where(col(Notification.event_pk) == pk, col(Notification.attempt) > 0)
+        tried = or_(col(Notification.attempt) > 0, ~col(Notification.done))
+        others = select(func.count()).where(col(Notification.event_pk) == pk, tried)
         others = others.where(col(Notification.id) != number) if notification else others
         return Dead(found[0], notification, found[1], bool(await session.scalar(others)))
 

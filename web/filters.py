@@ -49,6 +49,7 @@ class Filter:
     reason: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    left_out: str | None = None  # a reason that an order for all does not take
     ids: tuple[int, ...] = ()
     before: int | None = None
     after: int | None = None
@@ -110,6 +111,7 @@ def filter_words(wanted: Filter) -> str:
         f"of type {wanted.type}" if wanted.type else "",
         f"tried by {wanted.provider}" if wanted.provider else "",
         f"with reason {wanted.reason}" if wanted.reason else "",
+        f"without {wanted.left_out} ones" if wanted.left_out else "",
         f"with “{wanted.error}” in their error" if wanted.error else "",
         f"made since {words.utc(wanted.since)}" if wanted.since else "",
         f"made before {words.utc(wanted.until)}" if wanted.until else "",

@@ -25,13 +25,15 @@ class Rule:
     done: str  # "3 notifications are ..."
     statuses: Mapping[ChosenStatus | None, ChosenStatus]  # what is filtered by -> what is taken of it
     reason: Reason | None = None
+    left_out: Reason | None = None  # taken only one by one, or where it is asked for by name
 
     def narrow(self, wanted: Filter) -> Filter | None:
         """What the operation may take of what is wanted; None: nothing."""
         status = self.statuses.get(wanted.status)
         if status is None or (self.reason and wanted.reason not in (None, self.reason)):
             return None
-        return replace(wanted.without_place, status=status, reason=self.reason or wanted.reason)
+        left_out = None if wanted.ids or wanted.reason else self.left_out
+        return replace(wanted.without_place, status=status, reason=self.reason or wanted.reason, left_out=left_out)
 
 
 RULES: dict[Operation, Rule] = {
@@ -44,6 +46,7 @@ RULES: dict[Operation, Rule] = {
             Status.FAILED: Status.FAILED,
             Status.UNKNOWN: Status.UNKNOWN,
         },
+        left_out=Reason.DISCARDED,
     ),
     Operation.CANCEL: Rule("Cancel", "cancelled", dict.fromkeys((None, Several.OPEN, Status.PENDING), Status.PENDING)),
     Operation.DISCARD: Rule(

@@ -166,6 +166,7 @@ def _conditions(wanted: Filter) -> tuple[tuple[str, ...], dict[str, Any]]:
         "channel": ("n.channel = :channel", wanted.channel),
         "user": ("n.user_id = :user", wanted.user),
         "reason": ("n.reason = :reason", wanted.reason),
+        "left_out": ("n.reason is distinct from :left_out", wanted.left_out),
         "error": ("n.error ilike :error", wanted.error and f"%{escaped(wanted.error)}%"),
         "since": ("n.created_at >= :since", wanted.since),
         "until": ("n.created_at < :until", wanted.until),

@@ -41,14 +41,15 @@ with mine as (
 select mine.type, mine.payload::text as payload_json from mine join moved using (id)
 """
 
-# The payload is the event's: it may change only while no other channel was tried with it.
+# The payload is the event's: it may change only while no other channel was tried with it, or may be at this moment: a claim that
+# waits for this statement goes on with the payload that it saw before.
 EDIT_NOTIFICATION = f"""
 with its as (
-  select id, event_pk, status, reason, attempt, address from notification
+  select id, event_pk, status, reason, attempt, address, done from notification
   where event_pk = (select event_pk from notification where id = $1) order by id for update
 ), mine as (
   select * from its where id = $1 and status = 'FAILED' and reason = 'dead_letter'
-    and (not $5::boolean or not exists (select from its as other where other.id <> $1 and other.attempt > 0))
+    and (not $5::boolean or not exists (select from its as other where other.id <> $1 and (other.attempt > 0 or not other.done)))
 ), old as (
   select e.id, e.type, e.payload from event e join mine on e.id = mine.event_pk for update of e
 ), edited as (
@@ -88,7 +89,7 @@ async def edit_notification(
 ) -> Before | None:
     """A dead notification on its way again, with another address (None: the same); `content`: with its event's type and payload.
 
-    None: it is no dead letter any more, or another channel of its event was tried with the payload as it is.
+    None: it is no dead letter any more, or another channel of its event was, or may yet be, tried with the payload as it is.
     """
     row = await pool.fetchrow(EDIT_NOTIFICATION, notification_id, event_type, payload_json, address, content)
     return None if row is None else Before(row["type"], row["payload_json"], row["address"])

@@ -76,7 +76,9 @@ class Batch(NamedTuple):
     last_due_at: datetime | None
 
 
-ENDED = """final_status = $1 and updated_at <= $2 and ($3::text is null or reason = $3) and ($4::text is null or user_id = $4)
+# What somebody discarded is taken by its reason alone: they gave it up.
+ENDED = """final_status = $1 and updated_at <= $2
+    and (reason = $3 or $3::text is null and reason is distinct from 'discarded') and ($4::text is null or user_id = $4)
     and ($5::timestamptz is null or updated_at >= $5) and ($6::timestamptz is null or updated_at < $6)"""
 NOTIFICATIONS = f"""{ENDED} and ($7::text is null or channel = $7)
     and ($8::text is null or (select e.type from event e where e.id = n.event_pk) = $8)"""  # noqa: S608 (constants)

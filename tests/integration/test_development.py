@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from redis.exceptions import RedisError
 
 from app.domain import Channel
 from app.faults import KEEP_S, Fault, Kind, clear_fault, read_faults, set_fault
@@ -130,12 +131,24 @@ async def test_a_fault_reaches_the_consumers_and_goes_again(resources: Resources
         await wait_until(lambda: ends_as("SENT"))
 
 
-async def test_redis_away_the_fault_goes_on_until_its_end(settings: Settings, make_settings: Make, wait_until: Wait) -> None:
+async def test_redis_away_the_fault_goes_on_until_its_end(
+    make_settings: Make, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
     provider = Simulated(0, 0, 0)
-    provider.current.hear(Fault(Kind.DOWN, left_s=0.3))
+    provider.current.hear(Fault(Kind.DOWN, left_s=1.5))
     redis = open_redis(make_settings(redis_url=f"redis://127.0.0.1:{free_port(0)}"))
+    asked: list[Exception] = []
+
+    async def reading(*read: Any) -> dict[Channel, Fault]:
+        try:
+            return await read_faults(*read)
+        except RedisError as error:
+            asked.append(error)
+            raise
+
+    monkeypatch.setattr(following, "read_faults", reading)
     follower = asyncio.ensure_future(follow_faults(redis, {Channel.SMS: provider}))
-    await asyncio.sleep(0.1)
+    await wait_until(lambda: asked)
     assert provider.current.now() is not None, "last known"
     await wait_until(lambda: provider.current.now() is None)
     assert not follower.done()

@@ -86,6 +86,17 @@ async def test_a_filter_takes_what_matches_and_nothing_else(resources: Resources
     assert await owed(resources) == [first]
 
 
+async def test_what_somebody_gave_up_is_taken_only_by_name(resources: Resources) -> None:
+    given_up, other = await add_notifications(resources, 2)
+    await end(resources, other)
+    await end(resources, given_up, reason="discarded")
+    assert (await plan(resources.pool, Wanted())).matching == 1
+    await replayed(resources, Wanted())
+    assert await owed(resources) == [other]
+    await replayed(resources, Wanted(reason=Reason.DISCARDED))
+    assert await owed(resources) == sorted([given_up, other])
+
+
 async def test_a_filter_by_the_type_of_the_event(resources: Resources) -> None:
     other, wanted = await add_notification(resources), await add_notification(resources, type="REFUND")
     await end(resources, [other, wanted])

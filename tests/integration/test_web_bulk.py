@@ -85,7 +85,7 @@ async def test_all_that_match_are_replayed_once(
     due = await resources.pool.fetch("select due_at from notification where id = any($1) order by id", mine)
     steps = [(b["due_at"] - a["due_at"]).total_seconds() for a, b in pairwise(due)]
     assert min(steps) == 0.1, "ten a second"
-    words = "FAILED or UNKNOWN notifications of ann with “BOX” in their error"
+    words = "FAILED or UNKNOWN notifications of ann without discarded ones with “BOX” in their error"
     assert await actions(resources) == [
         ("begin: replay notifications", words, None, "the provider is back"),
         ("replay notifications", words, 10, "the provider is back"),
@@ -124,6 +124,17 @@ async def test_dead_letters_are_discarded(browser: httpx2.AsyncClient, resources
     found = await resources.pool.fetch("select status, reason, error from notification where id = any($1)", dead)
     assert {tuple(r) for r in found} == {("FAILED", "discarded", "discarded: bad test data (it was: delivered 9 times)")}
     assert (await support.notification(resources, other[0]))["reason"] == "rejected"
+
+
+async def test_replaying_all_leaves_out_what_somebody_gave_up(
+    browser: httpx2.AsyncClient, resources: Resources, wait_until: Wait
+) -> None:
+    given_up, other = await failed(resources, 1), await failed(resources, 1)
+    await support.change(resources, "notification", given_up, "reason = 'discarded'")
+    await settled(browser, await begin(browser, await form(browser, "do=replay-all"), "the provider is back"), wait_until)
+    assert await rows(resources, given_up + other) == [("FAILED", 0), ("PENDING", 1)]
+    await settled(browser, await begin(browser, await form(browser, "do=replay-all&reason=discarded"), "it was fit"), wait_until)
+    assert await rows(resources, given_up) == [("PENDING", 1)]
 
 
 async def test_without_a_reason_nothing_is_begun(browser: httpx2.AsyncClient, resources: Resources) -> None:

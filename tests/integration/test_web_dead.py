@@ -129,6 +129,7 @@ async def test_a_notification_is_edited_while_no_other_channel_was_tried(
     sms, push = sorted(added.id for added in await support.route(resources, [event_pk]))
     dead = "status = 'FAILED', reason = 'dead_letter', attempt = 1, address = '+49 1'"
     await support.change(resources, "notification", sms, dead)
+    await support.change(resources, "notification", push, "status = 'CANCELLED', reason = 'cancelled'")
     path = f"/notification/{sms}"
     fields = {
         "token": await token(browser, f"/dead-letters{path}"), "why": "x", "do": "edit", "type": "ORDER", "payload": '{"n": 2}',
@@ -149,13 +150,15 @@ async def test_a_notification_is_edited_while_no_other_channel_was_tried(
 
 
 async def test_another_channel_that_was_faster_keeps_the_payload(resources: Resources) -> None:
-    """The page was loaded before the other channel was tried: the statement looks again."""
+    """The page was loaded before: the statement looks again. Who waits could be claimed at this moment, with the old payload."""
     from app.store.dead import edit_notification
 
     [event_pk] = await support.add_events(resources, support.event(channels=(Channel.SMS, Channel.PUSH)))
     sms, push = sorted(added.id for added in await support.route(resources, [event_pk]))
     await support.change(resources, "notification", sms, "status = 'FAILED', reason = 'dead_letter'")
-    await support.change(resources, "notification", push, "attempt = 1")
+    for state in ("attempt = 0", "status = 'CANCELLED', reason = 'cancelled', attempt = 1"):
+        await support.change(resources, "notification", push, state)
+        assert await edit_notification(resources.pool, sms, "T", "{}") is None, state
     assert await edit_notification(resources.pool, sms, "T", "{}") is None
     assert (await support.notification(resources, sms))["status"] == "FAILED"
     assert await edit_notification(resources.pool, sms, "T", "{}", content=False) is not None

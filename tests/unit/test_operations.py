@@ -82,7 +82,8 @@ def test_and_nothing_else(do: str, wanted: Filter) -> None:
 
 def test_all_that_match_leaves_the_boxes_out_and_a_selection_the_filter() -> None:
     wanted = Filter(user="ann", channel=Channel.SMS, ids=(7, 8), before=99)
-    assert read_order("replay-all", wanted) == Order(Operation.REPLAY, Filter(Several.BAD, Channel.SMS, "ann"))
+    all_of_them = Filter(Several.BAD, Channel.SMS, "ann", left_out=Reason.DISCARDED)
+    assert read_order("replay-all", wanted) == Order(Operation.REPLAY, all_of_them)
     assert read_order("replay-selected", wanted) == Order(Operation.REPLAY, Filter(Several.BAD, ids=(7, 8)))
     discard = read_order("discard-all", Filter())
     assert discard is not None
