@@ -88,11 +88,13 @@ def row_field(stream: str) -> str:
 
 async def publish(redis: Redis, stream: str, rows: Sequence[Outgoing]) -> None:
     """XADD one entry per row, 500 a call. Raises redis.RedisError; some may have been added: the relay finds the rest."""
-    field = row_field(stream)
     for start in range(0, len(rows), SCRIPT_MAX):
-        args: list[str | int] = [field]
-        for row in rows[start : start + SCRIPT_MAX]:
-            args += (row.row_id, row.event_id, row.user_id, row.event_type, row.published_at.isoformat())
+        args: list[str | int] = [row_field(stream)]
+        written, text = None, ""
+        for row_id, event_id, user_id, event_type, published_at in rows[start : start + SCRIPT_MAX]:
+            if published_at != written:  # as a rule one transaction's, so one time: writing it costs more than all the rest
+                written, text = published_at, published_at.isoformat()
+            args += (row_id, event_id, user_id, event_type, text)
         await PUBLISH(redis, [stream], args)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from app.domain import Channel
+from app.packing import pack_in_c
 from app.resources import Resources, open_resources
 from app.settings import Settings
 from app.streams import EVENTS, channel_stream
@@ -106,6 +107,8 @@ async def run(settings: Settings, channels: Iterable[Channel]) -> bool:
         open_providers(settings, channels) as providers,
         tallying(resources),
     ):
+        for client in (resources.redis, resources.reader):
+            pack_in_c(client)
         working = asyncio.ensure_future(work(resources, providers, stopping))
         _on_signals(working, stopping, settings.provider_limit_s + settings.margin_s)
         try:
