@@ -27,6 +27,13 @@ SESSION = {
     # A host that lost its power says no goodbye: its locks (an idempotency key) would block others for hours.
     "idle_in_transaction_session_timeout": "10s",
 }
+# For app/store/hot.py, whose statements are planned once: whatever the tables hold, they walk indexes.
+HOT_SESSION = {
+    **SESSION,
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    **{f"enable_{way}": "off" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "memoize")},
+}
 READ_BLOCK_MAX_S = 0.5  # no blocking read waits longer, so its socket time limit can tell a lost reply from an idle stream
 READ_ANSWER_MAX_S = 2.0
 CONNECT_WITHIN_S = 3
@@ -38,10 +45,14 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What is open. `redis` never repeats a command by itself (a repeated XADD is two entries); `reader` only blocks in reads."""
+    """What is open. `hot` is for the statements of app/store/hot.py alone.
+
+    `redis` never repeats a command by itself (a repeated XADD is two entries); `reader` only blocks in reads.
+    """
 
     settings: Settings
     pool: "asyncpg.Pool[asyncpg.Record]"
+    hot: "asyncpg.Pool[asyncpg.Record]"
     redis: Redis
     reader: Redis
     tally: Tally = field(default_factory=Tally)
@@ -53,29 +64,30 @@ async def open_resources(settings: Settings, process: str, pool_size: int = 8) -
 
     Redis may be away: it is expendable, and the clients connect when it is back.
     """
-    pool = await _open_pool(settings, process, pool_size)
+    pool, hot = await _open_pools(settings, process, pool_size)
     redis, reader = open_redis(settings), open_reader(settings)
     try:
-        yield Resources(settings, pool, redis, reader)
+        yield Resources(settings, pool, hot, redis, reader)
     finally:
         await reader.aclose()
         await redis.aclose()
-        await _close_pool(pool)
+        await asyncio.gather(_close_pool(pool), _close_pool(hot))
 
 
-async def _open_pool(settings: Settings, process: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+async def _open_pools(settings: Settings, process: str, size: int) -> "list[asyncpg.Pool[asyncpg.Record]]":
+    """The pool for all statements, and the hot one. Where a connection of one is half open, those of both are suspect."""
     expiring: set[asyncio.Task[None]] = set()
 
     def expire() -> None:
-        expiring.add(task := loop.create_task(pool.expire_connections()))
-        task.add_done_callback(expiring.discard)
+        for pool in pools:
+            expiring.add(task := loop.create_task(pool.expire_connections()))
+            task.add_done_callback(expiring.discard)
 
     async def init(connection: Any) -> None:
         connection.expire = expire
 
-    loop = asyncio.get_running_loop()
-    try:
-        pool = asyncpg.create_pool(
+    def create(session: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":
+        return asyncpg.create_pool(
             settings.database_url,
             connection_class=SeveredConnection,
             init=init,
@@ -84,13 +96,16 @@ async def _open_pool(settings: Settings, process: str, size: int) -> "asyncpg.Po
             timeout=CONNECT_WITHIN_S,
             command_timeout=settings.statement_within_s,
             reset=_keep_session,
-            server_settings={**SESSION, "application_name": f"tidings {process}"},
+            server_settings={**session, "application_name": f"tidings {process}"},
         )
-        await pool
-        await pool.fetchval("select 1")
+
+    loop, pools = asyncio.get_running_loop(), []
+    try:
+        pools += [await create(session) for session in (SESSION, HOT_SESSION)]
+        await pools[0].fetchval("select 1")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
         raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
-    return pool
+    return pools
 
 
 async def _keep_session(_connection: object) -> None:

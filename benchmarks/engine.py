@@ -35,7 +35,7 @@ async def run(redis_url: str) -> None:
     settings = load_settings(_env_file=None, redis_url=redis_url)
     configure(settings, "engine")
     no_pool = cast("object", None)
-    resources = Resources(settings, no_pool, open_redis(settings), open_reader(settings))  # type: ignore[arg-type]
+    resources = Resources(settings, no_pool, no_pool, open_redis(settings), open_reader(settings))  # type: ignore[arg-type]
     await Consumer(resources, Database(), EVENTS, "engine", Nothing(), LANES * BATCH_MAX).run(asyncio.Event())
 
 

@@ -17,7 +17,8 @@ from app.batches import Batches
 from app.domain import Channel, CrashPolicy, Outcome, Status
 from app.logs import Line, info_lines
 from app.resources import Resources
-from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, claim, finish, release
+from app.store.hot import claim, finish
+from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, release
 from app.store.owed import DeadVerdict, end_dead_notifications
 from app.streams import Entry
 from consumers.call import call_provider, message_of
@@ -76,7 +77,7 @@ class Deliver:
         consumer: str,
         circuit: Circuit,
     ) -> None:
-        self._pool, self._settings = resources.pool, resources.settings
+        self._resources, self._pool, self._settings = resources, resources.pool, resources.settings
         self._policy = self._settings.channel_policy(channel)
         self._limit_s, self._lease_s = self._settings.provider_limit_s, self._settings.lease_s
         self._tally = resources.tally
@@ -130,10 +131,10 @@ class Deliver:
         async def ask() -> list[Claim]:
             asked.append(time.clock_gettime(CLOCK))
             return await claim(
-                self._pool,
+                self._resources,
                 list(by_row),
                 self._consumer,
-                lease_s=self._settings.lease_s,
+                lease_s=self._lease_s,
                 at_most_once=self._policy.crash_policy is CrashPolicy.AT_MOST_ONCE,
                 max_tries=self._policy.max_tries,
                 calm_s=self._settings.calm_s,
@@ -160,16 +161,19 @@ class Deliver:
         attempt.settle(attempt.entry, CALL_OVER)
 
     async def _record(self, batch: list[Ended]) -> None:
-        called = [ended for ended in batch if ended.result is not None]
-        if called:
-            await self._finish(called)
+        """What was sent by itself: who must be told again since PostgreSQL was away for one kind has not told the other twice."""
+        sent = [e for e in batch if e.result is not None and e.result.outcome is Outcome.SENT]
+        not_sent = [e for e in batch if e.result is not None and e.result.outcome is not Outcome.SENT]
+        for called in (sent, not_sent):
+            if called:
+                await self._finish(called)
         unsent = [ended.attempt for ended in batch if ended.result is None]
         if unsent:
             await self._release(unsent)
 
     async def _finish(self, batch: list[Ended]) -> None:
         endings, now_s = [self._ending(ended) for ended in batch], time.clock_gettime(CLOCK)
-        finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._pool, endings))}
+        finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._resources, endings))}
         for ended, ending in zip(batch, endings, strict=True):
             attempt, told = ended.attempt, finished.get(ending.id)
             if told is not None and told.recorded:

@@ -15,8 +15,9 @@ from app.cancelled import unless_cancelled
 from app.domain import Channel, Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
 from app.logs import Line, info_lines
 from app.resources import Resources
+from app.store import hot
 from app.store.owed import DeadVerdict, end_dead_events
-from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
+from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events
 from app.streams import Entry
 from app.tally import Kind, Tally
 from app.trouble import Trouble
@@ -41,7 +42,7 @@ class Route:
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
-        rows = await self._database.patiently(lambda: read_events(self._pool, list(by_row)))
+        rows = await self._database.patiently(lambda: read_events(self._resources.hot, list(by_row)))
         routings = [first_decision(row) for row in rows if row.verdict in (EventVerdict.GO, EventVerdict.EXPIRED)]
         routings, waits_s = await self._limit(routings)
         await self._commit_and_publish(routings)
@@ -100,7 +101,7 @@ class Route:
 
         async def commit() -> list[Added]:
             asked.append(time.monotonic())
-            return await route_events(self._pool, routings)
+            return await hot.route(self._resources, routings)
 
         added = await self._database.patiently(commit) if routings else []
         count_routed(self._resources.tally, routings, added)

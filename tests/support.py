@@ -12,9 +12,10 @@ import asyncpg
 from app.accept import prepare
 from app.domain import Channel, Event
 from app.resources import Resources
+from app.store import hot
 from app.store.events import insert_events
-from app.store.notifications import claim
-from app.store.routing import Added, Routing, read_events, route_events
+from app.store.hot import claim
+from app.store.routing import Added, Routing, read_events
 from consumers.providers import Message, Receipt
 from consumers.route import first_decision
 from tests.conftest import wait_until
@@ -45,7 +46,7 @@ async def routings(resources: Resources, event_pks: list[int]) -> list[Routing]:
 
 async def route(resources: Resources, event_pks: list[int]) -> list[Added]:
     """Route events, committed; the notifications this made. None is published."""
-    return await route_events(resources.pool, await routings(resources, event_pks))
+    return await hot.route(resources, await routings(resources, event_pks))
 
 
 async def add_notifications(resources: Resources, number: int = 1, channel: Channel = Channel.EMAIL, **other: Any) -> list[int]:
@@ -64,7 +65,7 @@ async def start_attempts(
 ) -> list[int]:
     """The ids of notifications whose first attempt is under way, in the hands of `me`."""
     ids = await add_notifications(resources, number, channel)
-    await claim(resources.pool, ids, me, lease_s=lease_s, at_most_once=False, max_tries=3, calm_s=0)
+    await claim(resources, ids, me, lease_s=lease_s, at_most_once=False, max_tries=3, calm_s=0)
     return ids
 
 
@@ -122,11 +123,17 @@ async def race(
         return await asyncio.gather(*running)
 
 
-async def locked_before(resources: Resources, table: str, ids: list[int], call: Callable[[Any], Awaitable[Any]]) -> list[int]:
-    """The rows, in disorder on disk, that `call(connection)` has locked when it comes to the middle one, which is held."""
+async def locked_before(
+    resources: Resources, table: str, ids: list[int], call: Callable[[Any], Awaitable[Any]], pool: Any = None
+) -> list[int]:
+    """The rows, in disorder on disk, that `call(connection)` has locked when it comes to the middle one, which is held.
+
+    The connection is one of `pool`, as it is; of resources.pool where none is given, and then it meets rows as they lie on disk.
+    """
     middle = sorted(ids)[len(ids) // 2]
-    async with resources.pool.acquire() as holder, resources.pool.acquire() as caller:
-        await caller.execute("set enable_indexscan = off; set enable_bitmapscan = off")  # rows are met as they lie on disk
+    async with resources.pool.acquire() as holder, (pool or resources.pool).acquire() as caller:
+        if pool is None:
+            await caller.execute("set enable_indexscan = off; set enable_bitmapscan = off")
         await holder.execute(f"update {table} set updated_at = now() where id = any($1)", sorted(ids)[: len(ids) // 4])
         transaction = holder.transaction()
         await transaction.start()

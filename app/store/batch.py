@@ -50,7 +50,7 @@ async def all_or_each(
     An item that is refused alone is answered by `refused`. Deadlocks (40P01) are repeated. Raises whatever else `run` raises.
     """
     try:
-        return await _repeat_deadlocks(items, run)
+        return await repeat_deadlocks(items, run)
     except REFUSED as error:
         if len(items) == 1:
             return refused(items[0], error)
@@ -58,7 +58,8 @@ async def all_or_each(
     return [*await all_or_each(items[:half], run, refused), *await all_or_each(items[half:], run, refused)]
 
 
-async def _repeat_deadlocks(items: Sequence[Item], run: Callable[[Sequence[Item]], Awaitable[list[Answer]]]) -> list[Answer]:
+async def repeat_deadlocks(items: Sequence[Item], run: Callable[[Sequence[Item]], Awaitable[list[Answer]]]) -> list[Answer]:
+    """`run`, again where another's locks and ours formed a circle (40P01). Raises whatever else it raises."""
     for again in range(20):
         try:
             return await run(items)

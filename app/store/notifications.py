@@ -208,7 +208,7 @@ where moved.id is not null or mine.status = 'PENDING'
 """
 
 
-async def claim(
+async def judge_claims(
     pool: "Pool",
     ids: Sequence[int],
     me: str,
@@ -231,7 +231,7 @@ async def claim(
     return await all_or_each(ids, run, _refused)
 
 
-async def finish(pool: "Pool", endings: Sequence[Ending]) -> list[Finish]:
+async def judge_endings(pool: "Pool", endings: Sequence[Ending]) -> list[Finish]:
     """Record how attempts ended, committed on return; one answer per existing id. Ids must differ. May be repeated."""
 
     async def run(part: Sequence[Ending]) -> list[Finish]:

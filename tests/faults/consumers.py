@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from app import streams
+from app.store import hot
 from app.store import notifications as store
 from consumers import __main__, call, consumer, database, deliver, reclaim, relay
 from consumers import settle as settling
@@ -63,7 +64,7 @@ def note(fact: dict[str, object]) -> None:
 
 
 def build_in(harm: Harm) -> None:
-    claim, call_provider, finish, settle = store.claim, call.call_provider, store.finish, settling.settle_on_stream
+    claim, call_provider, finish, settle = hot.claim, call.call_provider, hot.finish, settling.settle_on_stream
 
     async def claim_or_harm(*given: Any, **named: Any) -> Any:
         harm.at("before_claim")
@@ -75,9 +76,9 @@ def build_in(harm: Harm) -> None:
         harm.at("after_claim")
         return await call_provider(provider, message, limit_s)
 
-    async def finish_or_harm(pool: Any, endings: Sequence[Any]) -> Any:
+    async def finish_or_harm(resources: Any, endings: Sequence[Any]) -> Any:
         harm.at("before_record")
-        told = await finish(pool, endings)
+        told = await finish(resources, endings)
         in_mid_send.difference_update(ending.id for ending in endings)
         return told
 

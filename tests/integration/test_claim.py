@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from app.domain import Channel, Status
 from app.resources import Resources
-from app.store.notifications import GO, WAIT, Claim, ClaimVerdict, claim
+from app.store.hot import claim
+from app.store.notifications import GO, WAIT, Claim, ClaimVerdict, judge_claims
 from app.store.owed import DeadVerdict, end_dead_notifications
 from tests.support import add_notification, add_notifications, attempts, change, locked_before, notification, race, start_attempt
 
@@ -21,7 +23,7 @@ CRASHED = "lease_until = now() - interval '1 s'"  # of a PROCESSING row: its con
 async def ask(resources: Resources, ids: int | list[int], me: str = "me", **other: Any) -> list[Claim]:
     """The verdicts, in the order of ids."""
     rules: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0, **other}
-    claims = await claim(resources.pool, [ids] if isinstance(ids, int) else ids, me, **rules)
+    claims = await claim(resources, [ids] if isinstance(ids, int) else ids, me, **rules)
     return sorted(claims, key=lambda c: c.id)
 
 
@@ -236,23 +238,28 @@ async def test_consumers_that_want_the_same_rows_at_the_same_time_get_each_row_o
     assert {c.verdict for claims in answers for c in claims} - GO == {ClaimVerdict.BUSY}
 
 
-async def test_rows_are_locked_in_the_order_of_their_ids(resources: Resources) -> None:
+@pytest.mark.parametrize("act", ["claim", "claim at length"])
+async def test_rows_are_locked_in_the_order_of_their_ids(resources: Resources, act: str) -> None:
     """Two consumers that lock in opposite orders would deadlock."""
+    rules: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
     ids = await add_notifications(resources, 40)
 
     async def call(connection: Any) -> None:
-        await claim(connection, ids[::-1], "me", lease_s=30, at_most_once=False, max_tries=3, calm_s=0)
+        if act == "claim":
+            await claim(replace(resources, hot=connection), ids[::-1], "me", **rules)
+        else:
+            await judge_claims(connection, ids[::-1], "me", **rules)
 
-    assert await locked_before(resources, "notification", ids, call) == ids[:20]
+    assert await locked_before(resources, "notification", ids, call, resources.hot if act == "claim" else None) == ids[:20]
 
 
 async def test_right_after_an_absence_that_was_no_restart_nobody_applies_the_crash_rule(resources: Resources) -> None:
     mine = await start_attempt(resources, me="gone")
     await change(resources, "notification", mine, CRASHED)
     rules: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
-    (calm,) = await claim(resources.pool, [mine], "me", **rules, calm_left_s=7)
+    (calm,) = await claim(resources, [mine], "me", **rules, calm_left_s=7)
     assert calm.verdict is ClaimVerdict.BUSY
     assert calm.back_in_s == pytest.approx(7, abs=0.1)
     assert await end_dead_notifications(resources.pool, [mine], "dead", 0, 7) == {mine: DeadVerdict.BUSY}
-    (later,) = await claim(resources.pool, [mine], "me", **rules)
+    (later,) = await claim(resources, [mine], "me", **rules)
     assert later.verdict is ClaimVerdict.AGAIN

@@ -91,7 +91,7 @@ async def sent(resources: Resources, number: int) -> bool:
 async def test_under_load_nothing_is_found(make_settings: Make, resources: Resources) -> None:
     """Twenty checks while events come in, and deliveries fail, are retried, and run into the rate limit."""
     settings = make_settings(simulated_email_failure_rate=0.3, simulated_push_latency_ms=50, email_waits_s="0,0.2,0.5,3")
-    loaded = Resources(settings, resources.pool, resources.redis, resources.reader)
+    loaded = Resources(settings, resources.pool, resources.hot, resources.redis, resources.reader)
     stopping = asyncio.Event()
 
     async def load() -> int:

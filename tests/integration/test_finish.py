@@ -1,5 +1,6 @@
 """Finish and release: how an attempt ended is recorded once, under the number that its claim was given."""
 
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -7,7 +8,8 @@ import pytest
 
 from app.domain import Channel, Outcome, Reason, Status
 from app.resources import Resources
-from app.store.notifications import Ending, Finish, claim, finish, release
+from app.store.hot import claim, finish
+from app.store.notifications import Ending, Finish, judge_endings, release
 from app.store.operate import replay_notifications
 from tests.support import attempts, change, locked_before, notification, start_attempt, start_attempts
 
@@ -45,7 +47,7 @@ def ending(notification_id: int, attempt: int = 1, **how: Any) -> Ending:
 
 async def tell(resources: Resources, notification_id: int, attempt: int = 1, **how: Any) -> Finish:
     """Finish one attempt."""
-    (answer,) = await finish(resources.pool, [ending(notification_id, attempt, **how)])
+    (answer,) = await finish(resources, [ending(notification_id, attempt, **how)])
     return answer
 
 
@@ -53,7 +55,7 @@ async def crash_claim(resources: Resources, ids: int | list[int], at_most_once: 
     """A successor finds that the lease is over."""
     ids = [ids] if isinstance(ids, int) else ids
     await change(resources, "notification", ids, CRASHED)
-    await claim(resources.pool, ids, "successor", lease_s=30, at_most_once=at_most_once, max_tries=3, calm_s=0)
+    await claim(resources, ids, "successor", lease_s=30, at_most_once=at_most_once, max_tries=3, calm_s=0)
 
 
 async def only_attempt(resources: Resources, notification_id: int) -> asyncpg.Record:
@@ -67,7 +69,7 @@ async def only_attempt(resources: Resources, notification_id: int) -> asyncpg.Re
 async def test_an_end_moves_the_row_and_writes_the_attempt(resources: Resources) -> None:
     ends = [SENT, REJECTED, NO_TRIES, NO_TRIES_UNKNOWN, NO_ANSWER, RETRY, PARK, RETRY_UNKNOWN]
     ids = await start_attempts(resources, len(ends))
-    answers = {a.id: a for a in await finish(resources.pool, [ending(i, **how) for i, how in zip(ids, ends, strict=True)])}
+    answers = {a.id: a for a in await finish(resources, [ending(i, **how) for i, how in zip(ids, ends, strict=True)])}
     for i, how in zip(ids, ends, strict=True):
         assert (answers[i].recorded, answers[i].status, answers[i].attempt) == (True, how["status"], 1)
         row, attempt = await notification(resources, i), await only_attempt(resources, i)
@@ -110,7 +112,7 @@ async def test_where_nobody_knows_how_it_ended_a_further_attempt_is_a_possible_d
         "unknown": NO_TRIES_UNKNOWN,
     }
     ids = dict(zip(ends, await start_attempts(resources, len(ends)), strict=True))
-    await finish(resources.pool, [ending(i, **ends[name]) for name, i in ids.items()])
+    await finish(resources, [ending(i, **ends[name]) for name, i in ids.items()])
     marked = {name for name, i in ids.items() if (await notification(resources, i))["possible_duplicate"]}
     assert marked == {"retry of unknown", "unknown"}
     assert not any([(await only_attempt(resources, i))["possible_duplicate"] for i in ids.values()]), "these were the first"
@@ -122,9 +124,9 @@ async def test_where_nobody_knows_how_it_ended_a_further_attempt_is_a_possible_d
 async def test_a_finish_whose_answer_was_lost_may_be_repeated(resources: Resources) -> None:
     ends = [SENT, REJECTED, NO_ANSWER, RETRY, PARK]
     endings = [ending(i, **how) for i, how in zip(await start_attempts(resources, len(ends)), ends, strict=True)]
-    firsts = {f.id: f for f in await finish(resources.pool, endings)}
+    firsts = {f.id: f for f in await finish(resources, endings)}
     before = {e.id: dict(await only_attempt(resources, e.id)) for e in endings}
-    for again in await finish(resources.pool, endings):
+    for again in await finish(resources, endings):
         first = firsts[again.id]
         assert (again.recorded, again.status, again.attempt, again.parked) == (False, first.status, 1, first.parked)
         assert again.due_in_s == pytest.approx(first.due_in_s, abs=2)
@@ -135,14 +137,14 @@ async def test_a_final_row_hears_nothing_more(resources: Resources) -> None:
     ends = dict(zip(["SENT", "FAILED", "CANCELLED"], await start_attempts(resources, 3), strict=True))
     for status, i in ends.items():
         await change(resources, "notification", i, f"status = '{status}', reason = 'rejected'")
-    answers = await finish(resources.pool, [ending(i, **SENT) for i in ends.values()])
+    answers = await finish(resources, [ending(i, **SENT) for i in ends.values()])
     assert {(a.id, a.status, a.recorded) for a in answers} == {(i, status, False) for status, i in ends.items()}
     assert not any([await attempts(resources, i) for i in ends.values()])
 
 
 async def test_what_the_crash_rule_gave_up_and_was_sent_is_sent(resources: Resources) -> None:
     mine = await start_attempt(resources, lease_s=-1)
-    await claim(resources.pool, [mine], "other", lease_s=30, at_most_once=False, max_tries=1, calm_s=0)
+    await claim(resources, [mine], "other", lease_s=30, at_most_once=False, max_tries=1, calm_s=0)
     assert (await notification(resources, mine))["reason"] == "crashed"
     assert not (await tell(resources, mine, 1, **REJECTED)).recorded
     assert [a["outcome"] for a in await attempts(resources, mine)] == ["rejected"]
@@ -154,7 +156,7 @@ async def test_what_the_crash_rule_gave_up_and_was_sent_is_sent(resources: Resou
 @pytest.mark.parametrize("end", ["CANCELLED", "FAILED"])
 async def test_a_late_truth_is_told_in_its_attempt_where_the_row_ended_otherwise(resources: Resources, end: str) -> None:
     mine = await start_attempt(resources, lease_s=-1)
-    await claim(resources.pool, [mine], "other", lease_s=30, at_most_once=True, max_tries=3, calm_s=0)
+    await claim(resources, [mine], "other", lease_s=30, at_most_once=True, max_tries=3, calm_s=0)
     await replay_notifications(resources.pool, [mine])
     await change(resources, "notification", mine, f"status = '{end}', reason = 'expired'")
     late = await tell(resources, mine, 1, **SENT)
@@ -191,7 +193,7 @@ async def test_an_outcome_that_comes_after_a_replay_is_told_in_its_attempt(resou
 
 
 async def test_an_id_without_a_row_gets_no_answer(resources: Resources) -> None:
-    assert await finish(resources.pool, [ending(10**15, **SENT)]) == []
+    assert await finish(resources, [ending(10**15, **SENT)]) == []
 
 
 # ---- a late truth beats UNKNOWN
@@ -272,34 +274,37 @@ async def test_whatever_a_provider_says_can_be_recorded(resources: Resources) ->
         "\U0001f600" * 100_000: "\U0001f600" * 2_000,
         "": "",
     }
-    ids = await start_attempts(resources, len(kept))
-    said = [{"error": text, "receipt": text, "provider": text} for text in kept]
-    await finish(resources.pool, [ending(i, **{**SENT, **texts}) for i, texts in zip(ids, said, strict=True)])
-    for i, text in zip(ids, kept.values(), strict=True):
-        attempt = await only_attempt(resources, i)
-        assert (attempt["error"], attempt["receipt"], attempt["provider"]) == (text, text, text)
-        assert (await notification(resources, i))["error"] == text
+    for how in (SENT, REJECTED):
+        ids = await start_attempts(resources, len(kept))
+        said = [{"error": None if how is SENT else text, "receipt": text, "provider": text} for text in kept]
+        await finish(resources, [ending(i, **{**how, **texts}) for i, texts in zip(ids, said, strict=True)])
+        for i, text in zip(ids, kept.values(), strict=True):
+            attempt, error = await only_attempt(resources, i), None if how is SENT else text
+            assert (attempt["error"], attempt["receipt"], attempt["provider"]) == (error, text, text)
+            assert (await notification(resources, i))["error"] == error
 
 
 async def test_an_end_that_postgresql_refuses_spoils_no_other(resources: Resources) -> None:
     good, bad, better = await start_attempts(resources, 3)
     without_reason = {**REJECTED, "reason": None}
-    answers = await finish(resources.pool, [ending(good, **SENT), ending(bad, **without_reason), ending(better, **REJECTED)])
+    answers = await finish(resources, [ending(good, **SENT), ending(bad, **without_reason), ending(better, **REJECTED)])
     assert {a.id: a.status for a in answers} == {good: "SENT", better: "FAILED"}
     assert (await notification(resources, bad))["status"] == "PROCESSING"
 
 
-@pytest.mark.parametrize("act", ["finish", "release"])
+@pytest.mark.parametrize("act", ["finish", "finish at length", "release"])
 async def test_rows_are_locked_in_the_order_of_their_ids(resources: Resources, act: str) -> None:
     ids = await start_attempts(resources, 40)
 
     async def call(connection: Any) -> None:
         if act == "finish":
-            await finish(connection, [ending(i, **SENT) for i in reversed(ids)])
+            await finish(replace(resources, hot=connection), [ending(i, **SENT) for i in reversed(ids)])
+        elif act == "finish at length":
+            await judge_endings(connection, [ending(i, **SENT) for i in reversed(ids)])
         else:
             await release(connection, [(i, 1) for i in reversed(ids)])
 
-    assert await locked_before(resources, "notification", ids, call) == ids[:20]
+    assert await locked_before(resources, "notification", ids, call, resources.hot if act == "finish" else None) == ids[:20]
 
 
 async def test_a_refund_gives_the_try_back_once(resources: Resources) -> None:

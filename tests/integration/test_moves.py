@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from app.domain import MOVES, CrashPolicy, Outcome, Status
 from app.resources import Resources
 from app.settings import ChannelPolicy
-from app.store.notifications import GO, Claim, Ending, claim, finish, release
+from app.store.hot import claim, finish
+from app.store.notifications import GO, Claim, Ending, release
 from app.store.operate import cancel_notifications, replay_notifications
 from app.store.owed import end_dead_notifications
 from consumers.retry import Result, next_move
@@ -35,7 +36,7 @@ class Story:
     async def claim(self, consumer: str) -> None:
         at_most_once = self.policy.crash_policy is CrashPolicy.AT_MOST_ONCE
         rules: dict[str, Any] = {"lease_s": 30, "at_most_once": at_most_once, "max_tries": MAX_TRIES, "calm_s": 0}
-        (answer,) = await claim(self.resources.pool, [self.id], consumer, **rules)
+        (answer,) = await claim(self.resources, [self.id], consumer, **rules)
         if answer.verdict in GO:
             self.claims.append(answer)
 
@@ -45,7 +46,7 @@ class Story:
             c = self.claims[held % len(self.claims)]
             move = next_move(Result(outcome), c.tries, self.policy, 1.0, R)
             told = Ending(self.id, c.attempt, outcome, "p", None, None, move.status, move.reason, move.wait_s, move.park)
-            await finish(self.resources.pool, [told])
+            await finish(self.resources, [told])
 
     async def release(self, held: int) -> None:
         if self.claims:

@@ -1,6 +1,7 @@
 """Route: what may be done with an event now, and its notifications, decisions and ROUTED in one transaction."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from app.domain import Channel, Preference
 from app.resources import Resources
+from app.store import hot
 from app.store.preferences import put_preference
 from app.store.routing import EventVerdict, defer_events, read_events, route_events
 from consumers.route import refused
@@ -92,7 +94,7 @@ async def test_a_user_who_wants_nothing_gets_nothing_and_the_event_says_why(reso
 async def test_over_the_limit_each_channel_that_would_have_been_used_gets_a_failed_row(resources: Resources) -> None:
     (event_pk,) = await add_events(resources, event(channels=(Channel.EMAIL, Channel.PUSH)))
     (decided,) = await routings(resources, [event_pk])
-    assert await route_events(resources.pool, [refused(decided, 5)]) == [], "nothing is to be published"
+    assert await hot.route(resources, [refused(decided, 5)]) == [], "nothing is to be published"
     rows = await notifications_of(resources, event_pk)
     assert [(r["channel"], r["status"], r["reason"], r["done"]) for r in rows] == [
         ("EMAIL", "FAILED", "rate_limited", True),
@@ -120,9 +122,9 @@ async def test_an_expired_event_fails_without_notifications(resources: Resources
 async def test_a_routed_event_is_passed_over(resources: Resources) -> None:
     (event_pk,) = await add_events(resources, event())
     decided = await routings(resources, [event_pk])
-    await route_events(resources.pool, decided)
+    await hot.route(resources, decided)
     before = await event_row(resources, event_pk)
-    assert await route_events(resources.pool, decided) == []
+    assert await hot.route(resources, decided) == []
     assert (await event_row(resources, event_pk))["updated_at"] == before["updated_at"]
 
 
@@ -131,20 +133,20 @@ async def test_an_event_that_ended_meanwhile_is_not_routed(resources: Resources,
     (event_pk,) = await add_events(resources, event())
     decided = await routings(resources, [event_pk])
     await change(resources, "event", event_pk, f"status = '{status}', reason = 'cancelled'")
-    assert await route_events(resources.pool, decided) == []
+    assert await hot.route(resources, decided) == []
     assert await notifications_of(resources, event_pk) == []
 
 
 async def test_of_routers_that_race_for_the_same_events_one_adds_each_notification(resources: Resources) -> None:
     ids = await add_events(resources, *(event() for _ in range(100)))
     decided = await routings(resources, ids)
-    routers = [partial(route_events, resources.pool, decided[:: (-1) ** n]) for n in range(3)]
+    routers = [partial(hot.route, resources, decided[:: (-1) ** n]) for n in range(3)]
     answers = await race(resources, "event", ids, routers)
     added = Counter((a.event_pk, a.channel) for answer in answers for a in answer)
     assert added == Counter((event_pk, channel) for event_pk in ids for channel in Channel)
 
 
-@pytest.mark.parametrize("act", ["route", "defer"])
+@pytest.mark.parametrize("act", ["route", "route at length", "defer"])
 async def test_events_are_locked_in_the_order_of_their_ids(resources: Resources, act: str) -> None:
     """Two routers that lock in opposite orders would deadlock."""
     ids = sorted(await add_events(resources, *(event() for _ in range(40))))
@@ -152,11 +154,13 @@ async def test_events_are_locked_in_the_order_of_their_ids(resources: Resources,
 
     async def call(connection: Any) -> None:
         if act == "route":
+            await hot.route(replace(resources, hot=connection), decided)
+        elif act == "route at length":
             await route_events(connection, decided)
         else:
             await defer_events(connection, [(event_pk, 12) for event_pk in ids[::-1]])
 
-    assert await locked_before(resources, "event", ids, call) == ids[:20]
+    assert await locked_before(resources, "event", ids, call, resources.hot if act == "route" else None) == ids[:20]
 
 
 # ---- defer

@@ -11,7 +11,7 @@ from app.resources import Resources
 from app.seed import Seeded, SeedError, decisions, run, seed
 from app.seed_samples import PREFERENCES, SAMPLES, Sample
 from app.settings import Settings
-from app.store.notifications import claim
+from app.store.hot import claim
 from app.store.owed import take_owed_notifications
 from tests import support
 from tests.integration.test_web import browse, page
@@ -98,7 +98,7 @@ async def test_the_waiting_one_is_delivered_when_due(resources: Resources) -> No
     assert 60 < row["wait"].total_seconds() < 900
     await support.change(resources, "notification", row["id"], "due_at = now()")
     [owed] = await take_owed_notifications(resources.pool, Channel(row["channel"]), None, 1, 10)
-    [claimed] = await claim(resources.pool, [owed.row_id], "me", lease_s=9, at_most_once=False, max_tries=7, calm_s=0)
+    [claimed] = await claim(resources, [owed.row_id], "me", lease_s=9, at_most_once=False, max_tries=7, calm_s=0)
     assert (claimed.verdict, claimed.attempt, claimed.user_id) == ("claimed", 5, "user_789")
 
 

@@ -148,7 +148,7 @@ async def test_the_setting_chooses_it_per_channel() -> None:
 async def test_an_event_is_posted_to_it(make_settings: Callable[..., Any], resources: Resources, wait_until: Wait) -> None:
     async with server(TAKEN) as (url, got):
         settings = make_settings(email_provider=url)
-        chosen = Resources(settings, resources.pool, resources.redis, resources.reader)
+        chosen = Resources(settings, resources.pool, resources.hot, resources.redis, resources.reader)
         await add_events(resources, event("evt-1", channels=(Channel.EMAIL,)))
         await resources.pool.execute("update event set published_at = null")
         async with consuming(chosen):

@@ -13,7 +13,8 @@ from app.accept import prepare
 from app.domain import Channel, CrashPolicy, Outcome, Outgoing
 from app.resources import Resources
 from app.store.events import insert_events
-from app.store.notifications import GO, Claim, ClaimVerdict, Ending, claim, finish, release
+from app.store.hot import claim, finish
+from app.store.notifications import GO, Claim, ClaimVerdict, Ending, release
 from app.store.operate import cancel_notifications, replay_events, replay_notifications
 from app.store.owed import clock, end_dead_notifications
 from app.streams import EVENTS, Entry, channel_stream
@@ -127,7 +128,7 @@ class Hands:
         settings, policy = self.resources.settings, self.resources.settings.channel_policy(channel)
         at_most_once = policy.crash_policy is CrashPolicy.AT_MOST_ONCE
         return await claim(
-            self.resources.pool,
+            self.resources,
             ids,
             me,
             lease_s=settings.lease_s,
@@ -165,7 +166,7 @@ class Hands:
         move = next_move(Result(held.outcome), c.tries, settings.channel_policy(channel), 1.0, settings.reclaim_after_s)
         ending = Ending(c.id, c.attempt, held.outcome, "hands", None, None, move.status, move.reason, move.wait_s, move.park)
         for _ in range(1 + answer_lost):
-            (finished,) = await finish(self.resources.pool, [ending])
+            (finished,) = await finish(self.resources, [ending])
         await self._settle(held.me, held.stream, [(held.entry, after_finish(finished, c.attempt))])
 
     def die(self, who: str) -> None:

@@ -1,0 +1,143 @@
+"""The common case of route, claim and finish, each in one short statement that PostgreSQL plans once per connection.
+
+Nearly every notification is routed, claimed when due, and sent. These statements do that and pass over every other row, which
+routing.py and notifications.py judge. They run in sessions of their own (resources.HOT_SESSION): planned anew each time, one row
+cost 0.8 ms of CPU; but planned once, for an empty table, a join might read the whole table for ever, so that there the planner
+may only walk indexes. Rows are met, and locked, in the order of their ids.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from app.domain import Outcome, Status
+from app.resources import Resources
+from app.store.batch import REFUSED, clean, repeat_deadlocks
+from app.store.notifications import Claim, ClaimVerdict, Ending, Finish, judge_claims, judge_endings
+from app.store.routing import CHANNELS, Added, Routing, decisions_json, route_events
+
+if TYPE_CHECKING:
+    from app.store.batch import Pool
+
+ROUTE_PLAIN = """
+with routed as (
+  update event e set status = 'ROUTED', decisions = told.decisions::jsonb, updated_at = now()
+  from unnest($1::bigint[], $2::text[], $3::text[]) as told(id, decisions, channels)
+  where e.id = told.id and e.status = 'NEW'
+  returning e.id, e.user_id, e.expires_at, told.channels
+)
+insert into notification (event_pk, channel, user_id, expires_at)
+select r.id, c.channel, r.user_id, r.expires_at
+from routed r cross join lateral unnest(string_to_array(r.channels, ',')) as c(channel)
+returning id, event_pk, channel, published_at
+"""
+
+CLAIM_DUE = """
+update notification n set status = 'PROCESSING', reason = null, attempt = n.attempt + 1, tries = n.tries + 1, claimed_by = $2,
+  claimed_at = now(), lease_until = now() + make_interval(secs => $3), updated_at = now()
+from event e
+where n.id = any($1::bigint[]) and n.status = 'PENDING' and n.due_at <= now() and coalesce(n.expires_at > now(), true)
+  and e.id = n.event_pk
+returning n.id, n.attempt, n.tries, n.replays, n.possible_duplicate, n.address, e.event_id, e.type, e.user_id,
+  e.payload::text as payload, extract(epoch from now() - greatest(e.created_at, e.send_at))::float8 as age_s
+"""
+
+# A row that is PROCESSING under this attempt has no row in `attempt` for it: whoever writes that one also ends the attempt.
+FINISH_SENT = """
+with moved as (
+  update notification n set status = 'SENT', reason = null, error = null, lease_until = null, updated_at = now()
+  from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) as told(id, attempt, provider, receipt)
+  where n.id = told.id and n.attempt = told.attempt and n.status = 'PROCESSING'
+  returning n.id, n.attempt, n.claimed_by, n.claimed_at, n.possible_duplicate, told.provider, told.receipt
+)
+insert into attempt (notification_id, number, provider, consumer, started_at, ended_at, outcome, receipt, possible_duplicate)
+select id, attempt, provider, claimed_by, claimed_at, now(), 'sent', receipt, possible_duplicate from moved
+returning notification_id, number
+"""
+
+
+async def route(resources: Resources, routings: Sequence[Routing]) -> list[Added]:
+    """Commit a batch of decisions. Answers the PENDING notifications that this call inserted: the caller publishes them.
+
+    An event that is no longer NEW is passed over: whoever routed it, or the relay, publishes.
+    """
+    plain = sorted((r for r in routings if r.reason is None), key=lambda r: r.event.id)
+    others = [r for r in routings if r.reason is not None]
+    try:
+        added = await _route_plain(resources.hot, plain) if plain else []
+    except REFUSED:
+        added, others = [], list(routings)
+    return added + (await route_events(resources.pool, others) if others else [])
+
+
+async def claim(
+    resources: Resources,
+    ids: Sequence[int],
+    me: str,
+    *,
+    lease_s: float,
+    at_most_once: bool,
+    max_tries: int,
+    calm_s: float,
+    calm_left_s: float = 0.0,
+) -> list[Claim]:
+    """One verdict per existing id, committed on return. Ask for ids once: an id under my own live lease is RESUMED.
+
+    No crash rule for `calm_s` after PostgreSQL started, nor for the next `calm_left_s`: outcomes that others hold come first.
+    """
+    due = await _claim_due(resources.hot, sorted(ids), me, lease_s)
+    others = set(ids) - {c.id for c in due}
+    if not others:
+        return due
+    return due + await judge_claims(
+        resources.pool, sorted(others), me,
+        lease_s=lease_s, at_most_once=at_most_once, max_tries=max_tries, calm_s=calm_s, calm_left_s=calm_left_s,
+    )  # fmt: skip
+
+
+async def finish(resources: Resources, endings: Sequence[Ending]) -> list[Finish]:
+    """Record how attempts ended, committed on return; one answer per existing id. Ids must differ. May be repeated."""
+    sent = sorted((e for e in endings if e.outcome is Outcome.SENT), key=lambda e: e.id)
+    told = await _finish_sent(resources.hot, sent) if sent else []
+    recorded = {f.id for f in told}
+    others = [e for e in endings if e.id not in recorded]
+    return told + (await judge_endings(resources.pool, others) if others else [])
+
+
+async def _route_plain(hot: "Pool", routings: Sequence[Routing]) -> list[Added]:
+    async def run(part: Sequence[Routing]) -> list[Added]:
+        ids, decisions = [r.event.id for r in part], [decisions_json(r.decisions) for r in part]
+        rows = await hot.fetch(ROUTE_PLAIN, ids, decisions, [",".join(r.channels) for r in part])
+        return [Added(r["id"], r["event_pk"], CHANNELS[r["channel"]], r["published_at"]) for r in rows]
+
+    return await repeat_deadlocks(routings, run)
+
+
+async def _claim_due(hot: "Pool", ids: Sequence[int], me: str, lease_s: float) -> list[Claim]:
+    async def run(part: Sequence[int]) -> list[Claim]:
+        return [_claim(r) for r in await hot.fetch(CLAIM_DUE, part, me, lease_s)]
+
+    return await repeat_deadlocks(ids, run)
+
+
+async def _finish_sent(hot: "Pool", endings: Sequence[Ending]) -> list[Finish]:
+    """Nothing where PostgreSQL refuses one of them: whoever looks closer finds out which."""
+
+    async def run(part: Sequence[Ending]) -> list[Finish]:
+        ids, attempts = [e.id for e in part], [e.attempt for e in part]
+        rows = await hot.fetch(FINISH_SENT, ids, attempts, [clean(e.provider) for e in part], [clean(e.receipt) for e in part])
+        return [Finish(r["notification_id"], True, Status.SENT, r["number"], False, 0.0) for r in rows]
+
+    try:
+        return await repeat_deadlocks(endings, run)
+    except REFUSED:
+        return []
+
+
+def _claim(r: asyncpg.Record) -> Claim:
+    row_id, attempt, tries, replays, possible_duplicate, address, event_id, event_type, user_id, payload, age_s = r
+    return Claim(
+        row_id, ClaimVerdict.CLAIMED, 0.0, attempt, tries, replays, possible_duplicate, address, event_id, event_type, user_id,
+        payload, age_s,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""The short statements do what the long ones do, walk indexes whatever the tables hold, and leave all else to the long ones."""
+
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from app.domain import Outcome, Status
+from app.resources import Resources
+from app.store import hot
+from app.store.hot import CLAIM_DUE, FINISH_SENT, ROUTE_PLAIN
+from app.store.notifications import Ending, judge_claims, judge_endings
+from app.store.routing import READ, route_events
+from tests.support import (
+    add_events,
+    add_notification,
+    attempts,
+    change,
+    event,
+    event_row,
+    notification,
+    notifications_of,
+    routings,
+)
+
+RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
+OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s"}
+SHORT = [
+    (READ, "bigint[]"),
+    (ROUTE_PLAIN, "bigint[], text[], text[]"),
+    (CLAIM_DUE, "bigint[], text, float8"),
+    (FINISH_SENT, "bigint[], int[], text[], text[]"),
+]
+
+
+def same(row: asyncpg.Record) -> dict[str, Any]:
+    """Without what differs from row to row; of times, whether there is one."""
+    return {k: v is not None if isinstance(v, datetime) else v for k, v in row.items() if k not in OWN}
+
+
+def sent(notification_id: int) -> Ending:
+    return Ending(notification_id, 1, Outcome.SENT, "p", None, "r-1", Status.SENT, None)
+
+
+@pytest.mark.parametrize(("statement", "types"), SHORT)
+async def test_a_plan_made_for_empty_tables_walks_indexes(resources: Resources, statement: str, types: str) -> None:
+    async with resources.hot.acquire() as connection:
+        await connection.execute("truncate event, notification, attempt; analyze event, notification, attempt")
+        await connection.execute(f"prepare short ({types}) as {statement}")
+        nothing = ", ".join(["null"] * (types.count(",") + 1))
+        plan = "\n".join(r[0] for r in await connection.fetch(f"explain execute short({nothing})"))
+        await connection.execute("deallocate short")
+    assert "Index Scan using" in plan
+    assert "$1" in plan or "told" in plan, "a generic plan, not one for these arguments"
+    assert not any(way in plan for way in ("Seq Scan", "Hash", "Merge", "Bitmap")), plan
+
+
+async def test_both_ways_route_alike(resources: Resources) -> None:
+    short, long = await add_events(resources, event(user_id="ann"), event(user_id="ann"))
+    added = await hot.route(resources, await routings(resources, [short]))
+    added_too = await route_events(resources.pool, await routings(resources, [long]))
+    assert sorted(a.channel for a in added) == sorted(a.channel for a in added_too) == ["EMAIL", "PUSH", "SMS"]
+    assert same(await event_row(resources, short)) == same(await event_row(resources, long))
+    rows, rows_too = [sorted(map(same, await notifications_of(resources, pk)), key=str) for pk in (short, long)]
+    assert rows == rows_too
+
+
+async def test_both_ways_claim_and_finish_alike(resources: Resources) -> None:
+    short, long = await add_notification(resources), await add_notification(resources)
+    (one,) = await hot.claim(resources, [short], "me", **RULES)
+    (other,) = await judge_claims(resources.pool, [long], "me", **RULES)
+    assert one._replace(id=0, event_id="", user_id="", age_s=0) == other._replace(id=0, event_id="", user_id="", age_s=0)
+    (told,) = await hot.finish(resources, [sent(short)])
+    (told_too,) = await judge_endings(resources.pool, [sent(long)])
+    assert (told.recorded, told.status, told.attempt) == (told_too.recorded, told_too.status, told_too.attempt)
+    rows = [same(await notification(resources, i)) for i in (short, long)]
+    assert rows[0] | {"user_id": ""} == rows[1] | {"user_id": ""}
+    (attempt,), (attempt_too,) = await attempts(resources, short), await attempts(resources, long)
+    assert same(attempt) == same(attempt_too)
+
+
+async def test_what_is_there_already_is_passed_over_not_doubled(resources: Resources) -> None:
+    """Nobody writes such rows, but somebody may by hand: PostgreSQL then refuses the short way, and the long one takes all."""
+    mine = await add_notification(resources)
+    pk = (await notification(resources, mine))["event_pk"]
+    await change(resources, "event", pk, "status = 'NEW'")
+    (fresh,) = await add_events(resources, event())
+    added = await hot.route(resources, await routings(resources, [pk, fresh]))
+    assert [a.event_pk for a in added if a.channel == (await notification(resources, mine))["channel"]] == [fresh]
+    await hot.claim(resources, [mine], "me", **RULES)
+    note = """insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome)
+      values ($1, 1, 'me', now(), now(), 'unknown')"""
+    await resources.pool.execute(note, mine)
+    (told,) = await hot.finish(resources, [sent(mine)])
+    assert (told.recorded, [a["outcome"] for a in await attempts(resources, mine)]) == (True, ["sent"])
