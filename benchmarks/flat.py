@@ -70,11 +70,16 @@ async def thousand_waiting(servers: Servers, stored: int, watch_s: float = WATCH
             feeding.cancel()
 
 
-async def million_waiting(servers: Servers, events: int, watch_s: float = WATCH_S) -> tuple[Rate, float]:
-    """Events/s, CPU and the consumer's memory while so many wait; and bytes in Redis for each of them."""
+async def million_waiting(
+    servers: Servers, events: int, watch_s: float = WATCH_S, stored: int | None = None
+) -> tuple[Rate, float]:
+    """Events/s, CPU and the consumer's memory while so many wait; and bytes in Redis for each of them.
+
+    `stored` of them have rows, all unless told: more than it gets to meanwhile.
+    """
     tidings = Tidings(users=1_000_000)
     async with fresh_place(servers, tidings.template) as place:
-        await tidings.store(place, events)
+        await tidings.store(place, stored or events)
         empty = (await place.redis.info("memory"))["used_memory"]
         await tidings.publish(place, range(1, events + 1), await published(place))
         entry_bytes = ((await place.redis.info("memory"))["used_memory"] - empty) / events

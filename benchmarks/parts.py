@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.http_ceiling import starlette
 from benchmarks.subject import Subject
-from benchmarks.turns import BARE, PEER, PRISMA, TIDINGS, Turn, Turns
+from benchmarks.turns import BARE, PEER, PEER_PIPELINED, PRISMA, TIDINGS, Turn, Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,31 +19,31 @@ class Part:
 
 def main_parts(make: Turns, with_peer: bool) -> list[Part]:
     """`make bench`: throughput, latency and what is used, beside ceiling and peer."""
-    strong: list[Subject] = [PEER] if with_peer else []
-    both: list[Subject] = [PEER, PRISMA] if with_peer else []
+    strong: list[Subject] = [PEER, PEER_PIPELINED] if with_peer else []
+    slow: list[Subject] = [PRISMA] if with_peer else []
     starlette_alone = make.accept_beside("Starlette", TIDINGS.template, starlette)
-    accepting = [make.accept_beside(subject.name, subject.template, subject.api) for subject in strong]
+    accepting = [make.accept_beside(PEER.name, PEER.template, PEER.api)] if with_peer else []
     return [
         Part("accept", 3, [make.accept(), starlette_alone, *accepting, make.rows()]),
         Part("drain", 3, [make.drain(TIDINGS), make.drain(BARE), *map(make.drain, strong)]),
-        Part("whole", 3, [make.whole(TIDINGS), make.whole(BARE), *map(make.whole, both)]),
-        Part("processes", 2, [make.drain(TIDINGS, 2), make.drain(TIDINGS, 4), make.whole(TIDINGS, 2)]),
+        Part("whole", 3, [make.whole(TIDINGS), make.whole(BARE), *map(make.whole, [*strong, *slow])]),
+        Part("processes", 2, [make.drain(TIDINGS, 2), make.drain(TIDINGS, 4)]),
         Part("noop", 3, [make.noop(), make.streams(), *([make.noop_bullmq()] if with_peer else [])]),
         Part("latency", 2, [
             make.latency(TIDINGS, 100, 300, 1000),
             make.latency(BARE, 300, 1000),
-            *(make.latency(subject, 300, 1000) for subject in strong),
+            *([make.latency(PEER, 300, 1000)] if with_peer else []),
         ]),
-        Part("waiting", 1, [make.thousand(), make.million()]),
-        Part("hot", 1, [make.hot()]),
+        Part("waiting", 1, [make.memory()]),
     ]  # fmt: skip
 
 
 def flat_parts(make: Turns) -> list[Part]:
-    """`make bench-flat`: does an event cost the same whatever waits?"""
+    """`make bench-flat`: does an event cost the same whatever waits? And which updates are HOT."""
     return [
         Part("flat", 2, [make.thousand(), make.drain(TIDINGS), make.retries(), make.few_users(), make.many_users()]),
         Part("waiting", 1, [make.million()]),
+        Part("hot", 1, [make.hot()]),
     ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from app.process import die_with_parent, free_port, wait_or_kill
 
-Storage = Literal["pg", "prisma"]
+Storage = Literal["pg", "pipeline", "prisma"]
 
 PEER = Path(__file__).with_suffix("")
 PRISMA = PEER / "prisma"

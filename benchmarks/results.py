@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+PIPELINED = "peer, pipelined connections"  # "peer" has a pool of connections
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:

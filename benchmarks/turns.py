@@ -10,15 +10,18 @@ from benchmarks.hot import hot_updates
 from benchmarks.load import CONNECTIONS
 from benchmarks.measure import OpenApi, Posts
 from benchmarks.peer_subject import Peer
-from benchmarks.results import Rate, Results
+from benchmarks.results import PIPELINED, Rate, Results
 from benchmarks.servers import Servers
 from benchmarks.subject import Subject
 from benchmarks.tidings import Tidings
 
-TIDINGS, BARE, PEER, PRISMA = Tidings(), Bare(), Peer(), Peer("prisma", "Prisma")
+TIDINGS, BARE = Tidings(), Bare()
+PEER, PEER_PIPELINED, PRISMA = Peer(), Peer("pipeline", PIPELINED), Peer("prisma", "Prisma")
 ENGINE = ("benchmarks.engine",)
 BATCH, BATCH_CONNECTIONS = 500, 4
-OFFERED = {100: 4.0, 300: 3.0, 1000: 2.0}  # events/s -> for so many seconds
+OFFERED = {100: 2.5, 300: 2.5, 1000: 1.5}  # events/s -> for so many seconds
+
+REACHED = 200_000  # of a million waiting: more than a consumer gets to while it is watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many each is given: a few seconds' work."""
+    """How many each is given after its warming up: a few seconds' work."""
 
-    events: int = 10_000
+    events: int = 16_000
     bare: int = 30_000
     peer: int = 4_000
-    prisma: int = 600
+    prisma: int = 1_000
     accept: int = 10_000
     entries: int = 60_000
     jobs: int = 12_000
@@ -44,7 +47,12 @@ class Sizes:
     offered_share: float = 1
 
     def of(self, subject: Subject) -> int:
-        return {"bare": self.bare, "peer": self.peer, "Prisma": self.prisma}.get(subject.name, self.events)
+        sizes = {BARE.name: self.bare, PEER.name: self.peer, PEER_PIPELINED.name: self.peer, PRISMA.name: self.prisma}
+        return sizes.get(subject.name, self.events)
+
+    def whole(self, subject: Subject) -> int:
+        """From POST on an event takes longer."""
+        return self.of(subject) * 3 // 4
 
 
 SMOKE = Sizes(300, 300, 300, 100, 300, 1000, 500, 2000, 0.5, 200, 0.1)
@@ -82,7 +90,7 @@ class Turns:
 
     def whole(self, subject: Subject, workers: int = 1) -> Turn:
         return _rate(
-            _named("whole", workers), subject.name, measure.whole, self.servers, subject, self.sizes.of(subject), workers
+            _named("whole", workers), subject.name, measure.whole, self.servers, subject, self.sizes.whole(subject), workers
         )
 
     def noop(self) -> Turn:
@@ -118,9 +126,16 @@ class Turns:
 
         return Turn(subject.name, run)
 
+    def memory(self) -> Turn:
+        """A million waiting for as long as it takes to see what memory that needs."""
+        return self._million(self.sizes.watch_s / 2, min(self.sizes.million, REACHED))
+
     def million(self) -> Turn:
+        return self._million(self.sizes.watch_s, self.sizes.million)
+
+    def _million(self, watch_s: float, stored: int) -> Turn:
         async def run(results: Results) -> None:
-            found, entry_bytes = await flat.million_waiting(self.servers, self.sizes.million, self.sizes.watch_s)
+            found, entry_bytes = await flat.million_waiting(self.servers, self.sizes.million, watch_s, stored)
             results.rates["million", "Tidings"].append(found)
             results.facts["bytes per waiting event"] = entry_bytes
 

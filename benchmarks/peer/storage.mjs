@@ -1,5 +1,5 @@
-// Storage by hand-written SQL: one read, one insert of all rows and one update per event, prepared, pipelined.
-import { openConnections } from './connections.mjs'
+// Storage by hand-written SQL: one read, one insert of all rows and one update per event, prepared.
+import { openPipelined, openPool } from './connections.mjs'
 import { EVERYTHING } from './event.mjs'
 
 const PREFERENCES = `
@@ -17,8 +17,8 @@ const SENT = `update notification set status = 'SENT', updated_at = now() where 
 
 const FAILED = `update notification set status = 'FAILED', error = $2, updated_at = now() where id = any($1)`
 
-export async function openStorage({ databaseUrl, connections }) {
-  const query = await openConnections(databaseUrl, connections)
+export async function openStorage({ storage, databaseUrl, connections }) {
+  const query = await (storage === 'pipeline' ? openPipelined : openPool)(databaseUrl, connections)
 
   async function rowsToSend(event, channels) {
     const { eventId, eventType, userId, payload } = event

@@ -5,7 +5,7 @@ import { rateLimit } from './limit.mjs'
 import { send } from './providers.mjs'
 import { QUEUE, connect, settings } from './settings.mjs'
 
-const storages = { pg: './storage.mjs', prisma: './prisma/storage.mjs' }
+const storages = { pg: './storage.mjs', pipeline: './storage.mjs', prisma: './prisma/storage.mjs' }
 const { openStorage } = await import(storages[settings.storage])
 const storage = await openStorage(settings)
 const allow = rateLimit(connect(), settings.rateLimitPerMinute)

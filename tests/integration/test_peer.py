@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import get_args
 
 import asyncpg
 import httpx2
@@ -12,7 +13,7 @@ from benchmarks import peer
 from tests.conftest import Servers, wait_until
 
 
-@pytest.fixture(params=["pg", "prisma"])
+@pytest.fixture(params=get_args(peer.Storage))
 def storage(request: pytest.FixtureRequest) -> peer.Storage:
     chosen: peer.Storage = request.param
     if (why := peer.missing()) or not peer.installed(chosen):

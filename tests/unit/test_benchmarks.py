@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.keep import with_section
 from benchmarks.load import arrivals, batch_posts, posts
-from benchmarks.results import Latency, Rate, Results, quantile, times
-from benchmarks.table import main_tables
+from benchmarks.results import PIPELINED, Latency, Rate, Results, quantile, times
+from benchmarks.table import main_tables, targets
 from benchmarks.targets import TARGETS, Target
 
 
@@ -14,6 +14,7 @@ def found() -> Results:
     for per_s in (900.0, 1100.0, 1000.0):
         results.rates["drain", "Tidings"].append(Rate(per_s, {"consumer": per_s / 10, "API": 0}, {"consumer": per_s / 20}))
     results.rates["drain", "peer"].append(Rate(250))
+    results.rates["drain", PIPELINED].append(Rate(400))
     results.latencies[300, "Tidings"] += [Latency([1], [1], [float(ms) for ms in range(1, 51)]), Latency([1], [1], [100.0] * 50)]
     return results
 
@@ -61,10 +62,15 @@ def test_a_target_is_judged(value: float | None, lower: bool, verdict: str) -> N
 def test_tables_have_what_was_measured_and_nothing_else() -> None:
     text = main_tables(found())
     assert "| 1,000   | 900 to 1,100 |" in text
-    assert "peer 250 (4.00x)" in text
     assert "one worker | 3.50x    | 5.00x | 4.00x    | reached |" in text
     assert "bare" not in text
     assert main_tables(Results()) == ""
+
+
+def test_both_peers_are_shown_and_the_pooled_one_is_the_target() -> None:
+    text = main_tables(found())
+    assert "peer 250 (4.00x); peer, pipelined connections 400 (2.50x)" in text
+    assert [line.split("|")[-2].strip() for line in targets(found()).splitlines() if "drain, one" in line] == ["2.50x"]
 
 
 def test_every_row_of_a_table_is_as_wide_as_its_head() -> None:
