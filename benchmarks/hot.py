@@ -35,7 +35,7 @@ async def _updates(servers: Servers, tidings: Tidings, events: int, status: str)
         await tidings.store(place, events)
         with tidings.workers(place, 1):
             await until(lambda: tidings.ready(place, 1), "no consumer")
-            await tidings.release(place, events)
+            await tidings.release(place, range(1, events + 1))
             await until(lambda: place.database.fetchval(count), f"not all are {status}")
         await until(lambda: _alone(place), "sessions do not end")
         rows = await place.database.fetch(UPDATES)

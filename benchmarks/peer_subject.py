@@ -49,9 +49,9 @@ from notification where status = 'SENT' group by event_id having count(*) = 3"""
         await peer.fill(place.servers.redis_url, events)
         await peer.hold(place.servers.redis_url)
 
-    async def release(self, place: Place, _events: int) -> float:
+    async def release(self, place: Place, events: range) -> float:
         began = time.time()
-        await peer.release(place.servers.redis_url)
+        await peer.release(place.servers.redis_url, len(events))
         return began
 
     async def idle(self, place: Place) -> bool:

@@ -52,8 +52,8 @@ class Subject(Protocol):
         """Make so many events that wait, held back from the workers."""
         ...
 
-    async def release(self, place: Place, events: int) -> float:
-        """Let the workers have them; since when (Unix time) they do."""
+    async def release(self, place: Place, events: range) -> float:
+        """Let the workers have these, by number from 1 on, in turn; since when (Unix time) they do."""
         ...
 
     async def idle(self, place: Place) -> bool:

@@ -76,9 +76,9 @@ where n.final_status = 'SENT' group by e.event_id having count(*) = 3"""
         await place.database.execute(STORE, events, self.users)
         await place.database.execute("analyze")
 
-    async def release(self, place: Place, events: int) -> float:
+    async def release(self, place: Place, events: range) -> float:
         published_at, began = await published(place), time.time()
-        await self.publish(place, range(1, events + 1), published_at)
+        await self.publish(place, events, published_at)
         return began
 
     async def publish(self, place: Place, events: range, published_at: datetime) -> None:

@@ -22,7 +22,7 @@ select 'evt-' || n, 'ORDER_PLACED', 'user_' || n % 10000, '{"orderAmount":250,"i
 from generate_series(1, $1) n order by n
 """
 PUBLISH = """
-for i = 1, tonumber(ARGV[1]) do
+for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
   redis.call('XADD', KEYS[1], '*', 'event', i, 'user_id', 'user_' .. (i % 10000))
 end
 """
@@ -68,9 +68,9 @@ from event e join notification n on n.event_pk = e.id where n.status = 'SENT' gr
         await place.database.execute(STORE, events)
         await place.database.execute("analyze")
 
-    async def release(self, place: Place, events: int) -> float:
+    async def release(self, place: Place, events: range) -> float:
         began = time.time()
-        await place.redis.eval(PUBLISH, 1, STREAM, str(events))
+        await place.redis.eval(PUBLISH, 1, STREAM, str(events[0]), str(events[-1]))
         return began
 
     async def idle(self, place: Place) -> bool:
