@@ -24,7 +24,7 @@ from tests.processes import bare_environment, process
 OpenApi: TypeAlias = Callable[[Place], AbstractContextManager[Process]]
 
 CHANNELS = 3
-WARM_UP = 2000  # events before the clock starts: a cold V8 is half as fast
+WARM_UP = 1500  # events before the clock starts: a cold V8 is half as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ async def drain(
             return rate(events, ended - began, before, pids)
 
 
-async def whole(servers: Servers, subject: Subject, events: int, workers: int = 1) -> Rate:
+async def whole(servers: Servers, subject: Subject, events: int) -> Rate:
     """From the first POST to the last row SENT, with one API process."""
     warm_up = before_clock(events)
     requests = load.posts(range(warm_up, warm_up + events))
     async with fresh_place(servers, subject.template) as place:
-        with subject.workers(place, workers) as working, subject.api(place) as api:
-            await listening(subject, place, api, workers)
+        with subject.workers(place, 1) as working, subject.api(place) as api:
+            await listening(subject, place, api)
             await load.closed_loop(api.address, load.posts(range(warm_up)))
             await last_sent(subject, place, warm_up)
             pids = pids_of(servers, working, api)
@@ -98,7 +98,7 @@ async def latencies(servers: Servers, subject: Subject, offered: Mapping[int, fl
     found = {}
     async with fresh_place(servers, subject.template) as place:
         with subject.workers(place, 1), subject.api(place) as api:
-            await listening(subject, place, api, 1)
+            await listening(subject, place, api)
             await load.closed_loop(api.address, load.posts(range(WARM_UP)))
             first = WARM_UP
             for per_s, seconds in offered.items():
@@ -155,8 +155,8 @@ def rate(events: int, took_s: float, before: Mapping[str, float], pids: Pids) ->
     return Rate(events / took_s, {name: 1e6 * (spent[name] - was) / events for name, was in before.items()}, peak_mb(pids))
 
 
-async def listening(subject: Subject, place: Place, api: Process, workers: int) -> None:
-    await until(lambda: subject.ready(place, workers), f"{subject.name} is not ready")
+async def listening(subject: Subject, place: Place, api: Process) -> None:
+    await until(lambda: subject.ready(place, 1), f"{subject.name} is not ready")
     await load.until_listening(api.address)
 
 

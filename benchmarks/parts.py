@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.http_ceiling import starlette
 from benchmarks.subject import Subject
 from benchmarks.turns import BARE, PEER, PEER_PIPELINED, PRISMA, TIDINGS, Turn, Turns
 
@@ -21,10 +20,8 @@ def main_parts(make: Turns, with_peer: bool) -> list[Part]:
     """`make bench`: throughput, latency and what is used, beside ceiling and peer."""
     strong: list[Subject] = [PEER, PEER_PIPELINED] if with_peer else []
     slow: list[Subject] = [PRISMA] if with_peer else []
-    starlette_alone = make.accept_beside("Starlette", TIDINGS.template, starlette)
-    accepting = [make.accept_beside(PEER.name, PEER.template, PEER.api)] if with_peer else []
     return [
-        Part("accept", 3, [make.accept(), starlette_alone, *accepting, make.rows()]),
+        Part("accept", 3, [make.accept(), make.accept_starlette(), *([make.accept_peer()] if with_peer else []), make.rows()]),
         Part("drain", 3, [make.drain(TIDINGS), make.drain(BARE), *map(make.drain, strong)]),
         Part("whole", 3, [make.whole(TIDINGS), make.whole(BARE), *map(make.whole, [*strong, *slow])]),
         Part("processes", 2, [make.drain(TIDINGS, 2), make.drain(TIDINGS, 4)]),

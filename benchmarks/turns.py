@@ -7,6 +7,7 @@ from functools import partial
 from benchmarks import ceilings, flat, load, measure, peer
 from benchmarks.bare.subject import Bare
 from benchmarks.hot import hot_updates
+from benchmarks.http_ceiling import starlette
 from benchmarks.load import CONNECTIONS
 from benchmarks.measure import OpenApi, Posts
 from benchmarks.peer_subject import Peer
@@ -37,8 +38,9 @@ class Sizes:
     events: int = 16_000
     bare: int = 30_000
     peer: int = 4_000
-    prisma: int = 1_000
+    prisma: int = 800
     accept: int = 10_000
+    accept_peer: int = 6_000
     entries: int = 60_000
     jobs: int = 12_000
     million: int = 1_000_000
@@ -55,7 +57,7 @@ class Sizes:
         return self.of(subject) * 3 // 4
 
 
-SMOKE = Sizes(300, 300, 300, 100, 300, 1000, 500, 2000, 0.5, 200, 0.1)
+SMOKE = Sizes(300, 300, 300, 100, 300, 300, 1000, 500, 2000, 0.5, 200, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +72,33 @@ class Turns:
 
         async def run(results: Results) -> None:
             batches = Posts(2 * self.sizes.accept, BATCH_CONNECTIONS, partial(load.batch_posts, size=BATCH))
-            kinds = [self._singles(), batches]
-            singles, batch = await measure.accept(self.servers, TIDINGS.template, TIDINGS.api, kinds)
-            results.rates["accept", "Tidings"].append(singles)
+            singles = Posts(self.sizes.accept, CONNECTIONS, load.posts)
+            one, batch = await measure.accept(self.servers, TIDINGS.template, TIDINGS.api, [singles, batches])
+            results.rates["accept", "Tidings"].append(one)
             results.rates["batch", "Tidings"].append(batch)
 
         return Turn("Tidings", run)
 
-    def accept_beside(self, who: str, template: str, api: OpenApi) -> Turn:
+    def accept_starlette(self) -> Turn:
+        return self._accept_beside("Starlette", TIDINGS.template, starlette, self.sizes.accept)
+
+    def accept_peer(self) -> Turn:
+        return self._accept_beside(PEER.name, PEER.template, PEER.api, self.sizes.accept_peer)
+
+    def _accept_beside(self, who: str, template: str, api: OpenApi, events: int) -> Turn:
         async def run(results: Results) -> None:
-            results.rates["accept", who].extend(await measure.accept(self.servers, template, api, [self._singles()]))
+            singles = Posts(events, CONNECTIONS, load.posts)
+            results.rates["accept", who].extend(await measure.accept(self.servers, template, api, [singles]))
 
         return Turn(who, run)
 
     def drain(self, subject: Subject, workers: int = 1) -> Turn:
-        return _rate(
-            _named("drain", workers), subject.name, measure.drain, self.servers, subject, self.sizes.of(subject), workers
-        )
+        """Several workers are compared with nobody: half will do."""
+        part, events = ("drain", self.sizes.of(subject)) if workers == 1 else (f"drain x{workers}", self.sizes.of(subject) // 2)
+        return _rate(part, subject.name, measure.drain, self.servers, subject, events, workers)
 
-    def whole(self, subject: Subject, workers: int = 1) -> Turn:
-        return _rate(
-            _named("whole", workers), subject.name, measure.whole, self.servers, subject, self.sizes.whole(subject), workers
-        )
+    def whole(self, subject: Subject) -> Turn:
+        return _rate("whole", subject.name, measure.whole, self.servers, subject, self.sizes.whole(subject))
 
     def noop(self) -> Turn:
         return _rate("noop", "Tidings", measure.noop, self.servers, ENGINE, self.sizes.entries)
@@ -159,16 +166,9 @@ class Turns:
 
         return Turn("Tidings", run)
 
-    def _singles(self) -> Posts:
-        return Posts(self.sizes.accept, CONNECTIONS, load.posts)
-
 
 def _rate(part: str, who: str, measured: Callable[..., Awaitable[Rate]], *args: object) -> Turn:
     async def run(results: Results) -> None:
         results.rates[part, who].append(await measured(*args))
 
     return Turn(who, run)
-
-
-def _named(part: str, workers: int) -> str:
-    return part if workers == 1 else f"{part} x{workers}"
