@@ -7,11 +7,10 @@ is away the relay publishes later. Where PostgreSQL is away nothing was accepted
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -23,14 +22,15 @@ from app.domain import Event, Outgoing
 from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store.batch import AWAY
-from app.store.events import NewEvent, Stored, insert_events
+from app.store.events import Key, NewEvent, Stored, id_of, insert_events
 from app.tally import Kind
 from app.trouble import Trouble
 
 log = structlog.get_logger()
 
 WAIT_FOR_XADD_S = 1.0
-WAITING_MAX = 20_000  # requests in memory, and the length of their payloads; more are refused rather than kept
+PART_EVENTS = 500  # a transaction; one request may make it more
+WAITING_MAX = 20_000  # events in memory, and the length of their payloads; more are refused rather than kept
 WAITING_MAX_CHARS = 64 * 2**20
 
 
@@ -47,10 +47,11 @@ class NotAccepted(Exception):
     """PostgreSQL is away, or too much is waiting for it: nothing was accepted, try again later."""
 
 
-@dataclass(slots=True)
-class _Request:
-    new: NewEvent
-    answer: "asyncio.Future[Accepted]"
+class _Request(NamedTuple):
+    """The events of one caller, who waits for an answer to each."""
+
+    news: list[NewEvent]
+    answers: "asyncio.Future[list[Accepted]]"
 
 
 class Acceptor:
@@ -60,7 +61,7 @@ class Acceptor:
         self._resources = resources
         self._requests: Batches[_Request] = Batches(self._store)
         self._publishing: set[asyncio.Task[None]] = set()
-        self._waiting_chars = 0
+        self._waiting = self._waiting_chars = 0
         self._not_stored = Trouble(log, "events are accepted again")
         self._not_published = Trouble(log, "events are published again")
 
@@ -71,19 +72,17 @@ class Acceptor:
     async def accept_all(self, events: Sequence[Event]) -> list[Accepted]:
         """The same for many, an answer each. Raises NotAccepted where one is not known to be stored; others may be."""
         news = [prepare(event) for event in events]
-        chars = sum(len(new.payload_json) for new in news)
-        if self._waiting_chars + chars > WAITING_MAX_CHARS or self._requests.waiting + len(news) > WAITING_MAX:
+        chars = sum([len(new.payload_json) for new in news])
+        if self._waiting_chars + chars > WAITING_MAX_CHARS or self._waiting + len(news) > WAITING_MAX:
             raise NotAccepted("too much is waiting for PostgreSQL")
-        loop = asyncio.get_running_loop()
-        requests = [_Request(new, loop.create_future()) for new in news]
+        request = _Request(news, asyncio.get_running_loop().create_future())
+        self._waiting += len(news)
         self._waiting_chars += chars
         try:
-            for request in requests:
-                self._requests.add(request)
-            if len(requests) == 1:  # the hot route: gather would cost it a twentieth
-                return [await requests[0].answer]
-            return await asyncio.gather(*(request.answer for request in requests))
+            self._requests.add(request)
+            return await request.answers
         finally:
+            self._waiting -= len(news)
             self._waiting_chars -= chars
 
     @asynccontextmanager
@@ -97,35 +96,35 @@ class Acceptor:
             storing.cancel()
 
     async def _store(self, requests: list[_Request]) -> None:
-        first, repeats = split_repeats(requests)
+        for part in parts(requests):
+            await self._store_part(part)
+
+    async def _store_part(self, requests: list[_Request]) -> None:
+        news = [new for request in requests for new in request.news]
+        first = first_of_each_id(news)
         started = time.monotonic()
         try:
-            stored = await insert_events(self._resources.pool, [r.new for r in first])
+            stored = dict(zip(first, await insert_events(self._resources.hot, list(first.values())), strict=True))
         except AWAY as error:
-            self._not_stored.say("events not accepted: PostgreSQL is away", error, events=len(requests))
-            for request in requests:
-                _fail(request, NotAccepted("PostgreSQL is away"))
+            self._not_stored.say("events not accepted: PostgreSQL is away", error, events=len(news))
+            _fail(requests, NotAccepted("PostgreSQL is away"))
             return
         except Exception as error:
-            self._not_stored.say("events not accepted", events=len(requests), exc_info=True)
-            for request in requests:
-                _fail(request, error)
+            self._not_stored.say("events not accepted", events=len(news), exc_info=True)
+            _fail(requests, error)
             return
         self._not_stored.over()
-        self._resources.tally.count(Kind.ACCEPTED, n=sum(s.row_id is not None for s in stored))
-        self._publish_soon(first, stored, started)
-        judged = {(r.new.event.source, r.new.event.event_id): (r.new.body_hash, s) for r, s in zip(first, stored, strict=True)}
-        for request in repeats:
-            _answer(request, judge_repeat(request.new, *judged[request.new.event.source, request.new.event.event_id]))
+        self._resources.tally.count(Kind.ACCEPTED, n=sum([s.row_id is not None for s in stored.values()]))
+        rows = [_outgoing(new.event, stored[key]) for key, new in first.items() if stored[key].published_at is not None]
+        self._publish_soon(requests, judge_all(news, first, stored), rows, started)
 
-    def _publish_soon(self, requests: list[_Request], stored: list[Stored], started: float) -> None:
+    def _publish_soon(self, *published: Any) -> None:
         """In the background, so that the next batch commits meanwhile."""
-        task = asyncio.create_task(self._publish(requests, stored, started))
+        task = asyncio.create_task(self._publish(*published))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    async def _publish(self, requests: list[_Request], stored: list[Stored], started: float) -> None:
-        rows = [_outgoing(r.new.event, s) for r, s in zip(requests, stored, strict=True) if s.published_at is not None]
+    async def _publish(self, requests: list[_Request], answers: list[Accepted], rows: list[Outgoing], started: float) -> None:
         try:
             if rows and time.monotonic() - started <= self._resources.settings.publish_within_s:
                 async with asyncio.timeout(min(WAIT_FOR_XADD_S, self._resources.settings.publish_within_s)):
@@ -134,10 +133,9 @@ class Acceptor:
         except (RedisError, OSError, TimeoutError) as error:
             self._not_published.say("events left to the relay: Redis is away", error, events=len(rows))
         finally:  # they are committed, whatever became of the stream
-            answers = [judge(request.new, row) for request, row in zip(requests, stored, strict=True)]
-            for request, answer in zip(requests, answers, strict=True):
-                _answer(request, answer)
-            info_lines(_line(request.new.event, answer) for request, answer in zip(requests, answers, strict=True))
+            _answer(requests, answers)
+            news = (new for request in requests for new in request.news)
+            info_lines(_line(new.event, answer) for new, answer in zip(news, answers, strict=True))
 
 
 def prepare(event: Event) -> NewEvent:
@@ -176,11 +174,33 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def split_repeats(requests: list[_Request]) -> tuple[list[_Request], list[_Request]]:
-    """The first request of each id, and the others, which are compared with it."""
-    seen: dict[tuple[str, str], _Request] = {}
-    repeats = [r for r in requests if seen.setdefault((r.new.event.source, r.new.event.event_id), r) is not r]
-    return list(seen.values()), repeats
+def parts(requests: list[_Request]) -> list[list[_Request]]:
+    """The requests in order, PART_EVENTS events at a time: a part ends with the request that makes it so many."""
+    made: list[list[_Request]] = []
+    events = PART_EVENTS
+    for request in requests:
+        if events >= PART_EVENTS:
+            made.append([])
+            events = 0
+        made[-1].append(request)
+        events += len(request.news)
+    return made
+
+
+def first_of_each_id(news: list[NewEvent]) -> dict[Key, NewEvent]:
+    """One event for each id; the others of that id are compared with it."""
+    first: dict[Key, NewEvent] = {}
+    for new in news:
+        first.setdefault(id_of(new), new)
+    return first
+
+
+def judge_all(news: list[NewEvent], first: Mapping[Key, NewEvent], stored: Mapping[Key, Stored]) -> list[Accepted]:
+    """The answers, from what the store says of the first event of each id."""
+    return [
+        judge(new, stored[key]) if new is first[key] else judge_repeat(new, first[key].body_hash, stored[key])
+        for new, key in zip(news, map(id_of, news), strict=True)
+    ]
 
 
 def judge(new: NewEvent, stored: Stored) -> Accepted:
@@ -207,11 +227,15 @@ def _line(event: Event, answer: Accepted) -> Line:
     return f"event {answer}", {"event_id": event.event_id, "user_id": event.user_id}
 
 
-def _answer(request: _Request, answer: Accepted) -> None:
-    if not request.answer.done():
-        request.answer.set_result(answer)
+def _answer(requests: list[_Request], answers: list[Accepted]) -> None:
+    at = 0
+    for request in requests:
+        if not request.answers.done():  # its caller may be gone
+            request.answers.set_result(answers[at : at + len(request.news)])
+        at += len(request.news)
 
 
-def _fail(request: _Request, error: Exception) -> None:
-    if not request.answer.done():
-        request.answer.set_exception(error)
+def _fail(requests: list[_Request], error: Exception) -> None:
+    for request in requests:
+        if not request.answers.done():
+            request.answers.set_exception(error)

@@ -96,8 +96,7 @@ EVENT_MOVES: dict[EventStatus, frozenset[EventStatus]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something that happened to a user, validated. Instants are in UTC; `payload` is what was posted, as Python values."""
 
     event_id: str

@@ -45,7 +45,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What is open. `hot` is for the statements of app/store/hot.py alone.
+    """What is open. `hot` is for statements that are planned once: app/store/hot.py, and accept's.
 
     `redis` never repeats a command by itself (a repeated XADD is two entries); `reader` only blocks in reads.
     """

@@ -52,7 +52,7 @@ async def open_api_without_postgresql(settings: Settings) -> AsyncIterator[Api]:
         open_resources(settings, "test api") as resources,
         open_engine(away, "test history") as engine,
         asyncpg.create_pool(away.database_url, min_size=0, max_size=2, timeout=5) as pool,
-        serve_in_process(replace(resources, pool=pool), engine) as api,
+        serve_in_process(replace(resources, pool=pool, hot=pool), engine) as api,
     ):
         yield api
 

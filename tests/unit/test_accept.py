@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.accept import Accepted, _Request, canonical, judge, judge_repeat, prepare, split_repeats
+from app.accept import Accepted, _Request, canonical, first_of_each_id, judge, judge_all, judge_repeat, parts, prepare
 from app.api.schemas import EventBody, read
 from app.domain import Channel
 from app.store.events import Stored
@@ -137,15 +137,30 @@ def test_instants_are_kept_in_utc_by_the_way_in() -> None:
 # ---- one batch
 
 
-async def test_the_first_request_of_an_id_is_stored_and_the_others_are_compared_with_it() -> None:
-    requests = [request("e-1"), request("e-2"), request("e-1"), request("e-1", source="/shop"), request("e-2")]
-    first, repeats = split_repeats(requests)
-    assert first == [requests[0], requests[1], requests[3]], "the source is part of an event's identity"
-    assert repeats == [requests[2], requests[4]]
+def test_the_first_event_of_an_id_is_stored_and_the_others_are_compared_with_it() -> None:
+    news = [prepare(event(i, **o)) for i, o in (("e-1", {}), ("e-2", {}), ("e-1", {}), ("e-1", {"source": "/shop"}), ("e-2", {}))]
+    first = first_of_each_id(news)
+    assert [id(new) for new in first.values()] == [id(news[0]), id(news[1]), id(news[3])], "the source is part of its identity"
+    stored = {key: Stored(n, NOON, None) for n, key in enumerate(first)}
+    new, repeat = Accepted.NEW, Accepted.DUPLICATE
+    assert judge_all(news, first, stored) == [new, new, repeat, new, repeat]
 
 
-def request(event_id: str, **other: Any) -> _Request:
-    return _Request(prepare(event(event_id, **other)), asyncio.get_running_loop().create_future())
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([1, 1, 1], [[1, 1, 1]]),
+        ([1] * 600, [[1] * 500, [1] * 100]),
+        ([499, 1000, 1], [[499, 1000], [1]]),
+        ([500, 500], [[500], [500]]),
+    ],
+    ids=["few", "many", "a large one", "full ones"],
+)
+async def test_a_transaction_stores_whole_requests_of_about_500_events(sizes: list[int], expected: list[list[int]]) -> None:
+    requests = [_Request([MINE] * size, asyncio.get_running_loop().create_future()) for size in sizes]
+    made = parts(requests)
+    assert [[len(request.news) for request in part] for part in made] == expected
+    assert [request for part in made for request in part] == requests
 
 
 MINE, OTHER = prepare(event("e-1")), prepare(event("e-1", user_id="bob"))
