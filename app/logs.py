@@ -86,7 +86,10 @@ def _written_at_once(process: str, stream: BinaryIO) -> Callable[[Iterable[Line]
 
     def write(lines: Iterable[Line]) -> None:
         same = {"process": process, "level": "info", "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
-        text = b"\n".join(_to_json(_hide_passwords(None, "", {**fields, "event": event, **same})) for event, fields in lines)
+        written = [{**fields, "event": event, **same} for event, fields in lines]
+        text = b"\n".join([_to_json(line) for line in written])
+        if b"://" in text:  # one look at all of them: a look at each field would cost half as much as writing it
+            text = b"\n".join([_to_json(_hide_passwords(None, "", line)) for line in written])
         if text:
             out.write(text + b"\n")
             out.flush()
