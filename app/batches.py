@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from app.cancelled import unless_cancelled
 
 T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 
 class Batches(Generic[T]):
@@ -60,3 +61,41 @@ class Batches(Generic[T]):
         for _ in batch:
             self._waiting.popleft()
         return batch
+
+
+class Shared(Generic[T, Answer]):
+    """One call at a time for many callers: what they ask while a call is under way shares the next one.
+
+    `call` gives an answer per ask, in order; what it raises is raised by all that shared it.
+    """
+
+    def __init__(self, call: Callable[[list[T]], Awaitable[list[Answer]]]) -> None:
+        self._call = call
+        self._asks: Batches[tuple[T, asyncio.Future[Answer]]] = Batches(self._answer)
+
+    async def __call__(self, ask: T) -> Answer:
+        """The answer; `run` must be under way."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asks.add((ask, answer))
+        return await answer
+
+    def sign(self) -> int | None:
+        """As of Batches."""
+        return self._asks.sign()
+
+    async def run(self) -> None:
+        """For ever."""
+        await self._asks.run()
+
+    async def _answer(self, asks: list[tuple[T, "asyncio.Future[Answer]"]]) -> None:
+        waiting = [future for _, future in asks]
+        try:
+            answers = await self._call([ask for ask, _ in asks])
+        except Exception as error:
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            for future, answer in zip(waiting, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)

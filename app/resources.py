@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 
+from app.packing import pack_in_c
 from app.settings import Settings
 from app.severed import SeveredConnection
 from app.tally import Tally
@@ -122,13 +123,15 @@ async def _close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
 
 def open_redis(settings: Settings) -> Redis:
     """The client for writes and short reads: one try each, answers as bytes."""
-    return Redis.from_url(
+    client = Redis.from_url(
         settings.redis_url,
         legacy_responses=False,
         socket_timeout=settings.redis_timeout_s,
         socket_connect_timeout=settings.redis_timeout_s,
         retry=Retry(NoBackoff(), 0),
     )
+    pack_in_c(client)
+    return client
 
 
 def read_within_s(settings: Settings) -> float:
@@ -138,13 +141,15 @@ def read_within_s(settings: Settings) -> float:
 
 def open_reader(settings: Settings) -> Redis:
     """The client of blocking reads: its socket time limit is above the longest block; the read itself may be repeated."""
-    return Redis.from_url(
+    client = Redis.from_url(
         settings.redis_url,
         legacy_responses=False,
         socket_timeout=read_within_s(settings),
         socket_connect_timeout=settings.redis_timeout_s,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 1),
     )
+    pack_in_c(client)
+    return client
 
 
 @asynccontextmanager

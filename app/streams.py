@@ -5,9 +5,11 @@ entry points to its row (`event` or `notification`) and carries `published_at`, 
 the XADD.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -23,6 +25,7 @@ DEAD_MAX = 10_000  # the dead stream is a record, not work: it may lose its olde
 SCRIPT_MAX = 500  # entries that one script call touches
 
 
+@cache
 def channel_stream(channel: Channel) -> str:
     """The stream of one channel's notifications."""
     return f"tidings:{{0}}:{channel.lower()}"
@@ -88,14 +91,22 @@ def row_field(stream: str) -> str:
 
 async def publish(redis: Redis, stream: str, rows: Sequence[Outgoing]) -> None:
     """XADD one entry per row, 500 a call. Raises redis.RedisError; some may have been added: the relay finds the rest."""
-    for start in range(0, len(rows), SCRIPT_MAX):
-        args: list[str | int] = [row_field(stream)]
+    await publish_all(redis, {stream: rows})
+
+
+async def publish_all(redis: Redis, rows: Mapping[str, Sequence[Outgoing]]) -> None:
+    """The same for several streams, whose rows are of one kind."""
+    flat = [(stream, row) for stream, its in rows.items() for row in its]
+    for start in range(0, len(flat), SCRIPT_MAX):
+        part = flat[start : start + SCRIPT_MAX]
+        counts = Counter(stream for stream, _ in part)
+        args: list[str | int] = [row_field(part[0][0]), *counts.values()]
         written, text = None, ""
-        for row_id, event_id, user_id, event_type, published_at in rows[start : start + SCRIPT_MAX]:
+        for _, (row_id, event_id, user_id, event_type, published_at) in part:
             if published_at != written:  # as a rule one transaction's, so one time: writing it costs more than all the rest
                 written, text = published_at, published_at.isoformat()
             args += (row_id, event_id, user_id, event_type, text)
-        await PUBLISH(redis, [stream], args)
+        await PUBLISH(redis, list(counts), args)
 
 
 async def create_group(redis: Redis, stream: str) -> None:
@@ -136,9 +147,15 @@ def _entry(entry_id: bytes, fields: Sequence[bytes], deliveries: int, field: byt
 
 async def acknowledge(redis: Redis, stream: str, ids: Sequence[bytes]) -> None:
     """XACK and XDEL in one MULTI: so XLEN is the backlog, and the oldest entry the oldest work."""
+    await acknowledge_all(redis, [(stream, ids)])
+
+
+async def acknowledge_all(redis: Redis, ids: Iterable[tuple[str, Sequence[bytes]]]) -> None:
+    """The same for several streams, in one MULTI for all."""
     async with redis.pipeline(transaction=True) as pipe:
-        pipe.xack(stream, GROUP, *ids)
-        pipe.xdel(stream, *ids)
+        for stream, its in ids:
+            pipe.xack(stream, GROUP, *its)
+            pipe.xdel(stream, *its)
         await pipe.execute()
 
 

@@ -6,7 +6,7 @@ Two batches may be in hand, one in PostgreSQL while the next is read; never more
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -63,12 +63,14 @@ class Consumer:
         limit: ChannelLimit | None = None,
         circuit: Circuit | None = None,
         alone: Alone | None = None,
+        acknowledge: Callable[[tuple[str, list[bytes]]], Awaitable[None]] | None = None,
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
         self.in_hand = InHand(slots, spare=BATCH_MAX)
         self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
         self._alone.join(self.in_hand)
+        self._acknowledge = acknowledge
         self.reading_since_s: float | None = None  # time.monotonic()
         self._resources, self._database = resources, database
         self._reclaim_after_s, self._max_deliveries = settings.reclaim_after_s, settings.max_deliveries
@@ -253,7 +255,8 @@ class Consumer:
             self._settling.add((entry, verdict))
 
     async def _settle_batch(self, batch: list[tuple[Entry, Verdict]]) -> None:
-        error = await settle_on_stream(self._resources.redis, self.stream, self.name, self._reclaim_after_s, batch)
+        redis, window_s = self._resources.redis, self._reclaim_after_s
+        error = await settle_on_stream(redis, self.stream, self.name, window_s, batch, self._acknowledge)
         if error is None:
             self._not_settled.over(stream=self.stream)
         else:

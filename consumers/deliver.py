@@ -1,38 +1,32 @@
-"""Third step: claim notifications of one channel, call the provider, record how it ended; consumers/retry.py says where they go.
+"""Third step: claim notifications of one channel and call the provider; consumers/retry.py says where they go.
 
-The claim is committed before the provider is called, and the outcome before the entry is acknowledged. Ends are recorded in
-batches: those that come in while a batch is being written share the next.
+The claim is committed before the provider is called, and the outcome (consumers/record.py) before the entry is acknowledged.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import structlog
 
-from app.batches import Batches
-from app.domain import Channel, CrashPolicy, Outcome, Status
-from app.logs import Line, info_lines
+from app.domain import Channel, CrashPolicy, Status
 from app.resources import Resources
-from app.store.hot import claim, finish
-from app.store.notifications import GO, Claim, ClaimVerdict, Ending, Finish, release
+from app.store.hot import claim
+from app.store.notifications import GO, Claim, ClaimVerdict, Ending
 from app.store.owed import DeadVerdict, end_dead_notifications
 from app.streams import Entry
 from consumers.call import call_provider, message_of
 from consumers.circuit import Circuit
 from consumers.database import Database
 from consumers.providers import Provider
-from consumers.retry import Result, next_move
+from consumers.record import CLOCK, Attempt, Ended, Recorder, ids_of
+from consumers.retry import next_move
 from consumers.settle import Bury, CallOver, Settle
-from consumers.verdicts import DEAD_LETTER, after_claim, after_dead, after_finish, after_release
+from consumers.verdicts import DEAD_LETTER, after_claim, after_dead
 
 log = structlog.get_logger()
-
-# Goes on while the machine is suspended, as a lease in PostgreSQL does.
-CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 ENDED_BY_CLAIM = {
     ClaimVerdict.EXPIRED: Status.FAILED,
@@ -42,27 +36,6 @@ ENDED_BY_CLAIM = {
 
 
 CALL_OVER = CallOver()
-
-
-class Attempt(NamedTuple):
-    """A claim in hand: `claimed_s` is the own clock before the claim was sent, so the lease ends no sooner than it says."""
-
-    entry: Entry
-    claim: Claim
-    claimed_s: float
-    settle: Settle
-
-
-class Ended(NamedTuple):
-    """An attempt and what it came to, after `took_s` at the provider; None: released, nothing was sent.
-
-    `paused_s`: the channel was paused when it ended, and the next probe so far away.
-    """
-
-    attempt: Attempt
-    result: Result | None
-    took_s: float
-    paused_s: float | None = None
 
 
 class Deliver:
@@ -76,24 +49,17 @@ class Deliver:
         provider: Provider,
         consumer: str,
         circuit: Circuit,
+        claim_due: Callable[[Sequence[int]], Awaitable[list[Claim]]],
+        recorder: Recorder,
     ) -> None:
-        self._resources, self._pool, self._settings = resources, resources.pool, resources.settings
+        self._pool, self._settings = resources.pool, resources.settings
         self._policy = self._settings.channel_policy(channel)
         self._limit_s, self._lease_s = self._settings.provider_limit_s, self._settings.lease_s
         self._tally = resources.tally
         self._database, self._channel, self._provider, self._consumer = database, channel, provider, consumer
-        self._circuit = circuit
+        self._circuit, self._claim_due, self._recorder = circuit, claim_due, recorder
         self._chance = random.Random(f"{self._settings.simulated_seed}:{channel}")
-        self._ended: Batches[Ended] = Batches(self._record)
         self._sends: set[asyncio.Task[None]] = set()
-
-    def sign(self) -> int | None:
-        """For the watch: changes with each batch of ends recorded; None where there is none."""
-        return self._ended.sign()
-
-    async def run(self) -> None:
-        """Records ends for ever; the batch under way is safe to cancel once nothing is in hand."""
-        await self._ended.run()
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         """Claims the batch and starts its sends; returns before they end."""
@@ -105,7 +71,7 @@ class Deliver:
                 self._tally.ended(self._channel, ENDED_BY_CLAIM.get(verdict))
                 settle(attempt.entry, after_claim(attempt.claim, self._settings.reclaim_after_s))
                 if verdict not in (ClaimVerdict.FINAL, ClaimVerdict.LATER, ClaimVerdict.PARKED):
-                    log.info("notification not claimed", **self._ids(attempt.claim), verdict=verdict)
+                    log.info("notification not claimed", **ids_of(attempt.claim, self._channel), verdict=verdict)
         for row_id in by_row.keys() - {a.claim.id for a in attempts}:
             settle(by_row[row_id], Bury(f"there is no notification {row_id}"))
         for attempt in attempts:  # last, and nothing here raises: who fails after a send began would drop entries in mid-send
@@ -131,7 +97,8 @@ class Deliver:
         async def ask() -> list[Claim]:
             asked.append(time.clock_gettime(CLOCK))
             return await claim(
-                self._resources,
+                self._claim_due,
+                self._pool,
                 list(by_row),
                 self._consumer,
                 lease_s=self._lease_s,
@@ -142,9 +109,8 @@ class Deliver:
             )
 
         claims = await self._database.patiently(ask)
-        return [
-            Attempt(by_row[c.id], c, asked[0] if c.verdict is ClaimVerdict.RESUMED else asked[-1], settle) for c in claims
-        ]  # fmt: skip
+        since_s = {ClaimVerdict.RESUMED: asked[0]}
+        return [Attempt(self._channel, by_row[c.id], c, since_s.get(c.verdict, asked[-1]), settle) for c in claims]
 
     def _start(self, attempt: Attempt) -> None:
         task = asyncio.create_task(self._send(attempt))
@@ -157,77 +123,12 @@ class Deliver:
         result = await call_provider(self._provider, message_of(attempt.claim, self._channel), limit_s) if fresh else None
         took_s = time.clock_gettime(CLOCK) - began_s
         paused_s = None if result is None else self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)
-        self._ended.add(Ended(attempt, result, took_s, paused_s))
+        self._recorder.add(Ended(attempt, result, took_s, paused_s, self._judge))
         attempt.settle(attempt.entry, CALL_OVER)
 
-    async def _record(self, batch: list[Ended]) -> None:
-        """What was sent by itself: who must be told again since PostgreSQL was away for one kind has not told the other twice."""
-        sent = [e for e in batch if e.result is not None and e.result.outcome is Outcome.SENT]
-        not_sent = [e for e in batch if e.result is not None and e.result.outcome is not Outcome.SENT]
-        for called in (sent, not_sent):
-            if called:
-                await self._finish(called)
-        unsent = [ended.attempt for ended in batch if ended.result is None]
-        if unsent:
-            await self._release(unsent)
-
-    async def _finish(self, batch: list[Ended]) -> None:
-        endings, now_s = [self._ending(ended) for ended in batch], time.clock_gettime(CLOCK)
-        finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._resources, endings))}
-        for ended, ending in zip(batch, endings, strict=True):
-            attempt, told = ended.attempt, finished.get(ending.id)
-            if told is not None and told.recorded:
-                self._tally.ended(self._channel, told.status, age_s(attempt, now_s))
-            attempt.settle(attempt.entry, after_finish(told, ending.attempt))
-        info_lines(self._line(ended, e, finished.get(e.id)) for ended, e in zip(batch, endings, strict=True))
-
-    async def _release(self, batch: list[Attempt]) -> None:
-        pairs = [(a.claim.id, a.claim.attempt) for a in batch]
-        released = await self._database.patiently(lambda: release(self._pool, pairs))
-        for attempt in batch:
-            log.warning(
-                "released unsent: the lease was no longer fresh", **self._ids(attempt.claim), attempt=attempt.claim.attempt
-            )
-            attempt.settle(attempt.entry, after_release(released.get(attempt.claim.id)))
-
-    def _ending(self, ended: Ended) -> Ending:
+    def _judge(self, ended: Ended) -> Ending:
         claimed, result = ended.attempt.claim, ended.result
         assert result is not None
         jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)
         move = next_move(result, claimed.tries, self._policy, jitter, self._settings.reclaim_after_s, ended.paused_s)
-        return Ending(
-            claimed.id,
-            claimed.attempt,
-            result.outcome,
-            self._provider.name,
-            result.error,
-            result.receipt,
-            move.status,
-            move.reason,
-            move.wait_s,
-            move.park,
-            move.refund,
-        )
-
-    def _line(self, ended: Ended, ending: Ending, told: Finish | None) -> Line:
-        fields = self._ids(ended.attempt.claim)
-        fields["attempt"], fields["status"], fields["took_ms"] = ending.attempt, ending.status, round(ended.took_s * 1000)
-        if ending.outcome is not Outcome.SENT:
-            fields.update(_troubles(ending))
-        if told is None or not told.recorded:
-            fields["recorded"] = False
-        return f"notification {ending.outcome}", fields
-
-    def _ids(self, c: Claim) -> dict[str, object]:
-        return {"notification_id": c.id, "event_id": c.event_id, "user_id": c.user_id, "channel": self._channel.value}
-
-
-def age_s(attempt: Attempt, now_s: float) -> float | None:
-    """From acceptance until `now_s` of CLOCK; None where an operator's replay came between."""
-    return None if attempt.claim.replays else attempt.claim.age_s + now_s - attempt.claimed_s
-
-
-def _troubles(ending: Ending) -> dict[str, object]:
-    """What a log line adds for an attempt that was not sent."""
-    wait_s = None if ending.wait_s is None else round(ending.wait_s, 1)
-    return {"reason": ending.reason, "error": ending.error, "next_try_in_s": wait_s}
+        return Ending(claimed.id, claimed.attempt, result.outcome, self._provider.name, result.error, result.receipt, *move)

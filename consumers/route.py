@@ -5,14 +5,14 @@ per channel, and puts each on its channel's stream; consumers/deliver.py takes i
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from app import streams
 from app.cancelled import unless_cancelled
-from app.domain import Channel, Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
+from app.domain import Decision, DecisionReason, EventStatus, Outgoing, Reason, decide_channels
 from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store import hot
@@ -106,17 +106,17 @@ class Route:
         added = await self._database.patiently(commit) if routings else []
         count_routed(self._resources.tally, routings, added)
         rows = outgoing(added, [r.event for r in routings])
-        await asyncio.gather(*(self._publish(channel, asked[-1], rows[channel]) for channel in rows))
+        await self._publish(asked[-1] if asked else 0.0, rows)
         info_lines(_line(r) for r in routings)
 
-    async def _publish(self, channel: Channel, asked_s: float, rows: list[Outgoing]) -> None:
-        if time.monotonic() - asked_s > self._settings.publish_within_s:
+    async def _publish(self, asked_s: float, rows: Mapping[str, Sequence[Outgoing]]) -> None:
+        if not rows or time.monotonic() - asked_s > self._settings.publish_within_s:
             return
         try:
-            await streams.publish(self._resources.redis, streams.channel_stream(channel), rows)
+            await streams.publish_all(self._resources.redis, rows)
             self._not_published.over()
         except (RedisError, OSError, TimeoutError) as error:
-            self._not_published.say("notifications left to the relay", error, channel=channel, rows=len(rows))
+            self._not_published.say("notifications left to the relay", error, rows=sum(map(len, rows.values())))
 
 
 def first_decision(row: EventRow) -> Routing:
@@ -135,13 +135,13 @@ def refused(routing: Routing, per_window: int) -> Routing:
     return Routing(routing.event, decisions, routing.channels, EventStatus.ROUTED, Reason.RATE_LIMITED, error)
 
 
-def outgoing(added: list[Added], events: list[EventRow]) -> dict[Channel, list[Outgoing]]:
-    """The entries to publish, per channel."""
+def outgoing(added: list[Added], events: list[EventRow]) -> dict[str, list[Outgoing]]:
+    """The entries to publish, per stream."""
     by_id = {event.id: event for event in events}
-    rows: dict[Channel, list[Outgoing]] = defaultdict(list)
+    rows: dict[str, list[Outgoing]] = defaultdict(list)
     for a in added:
         event = by_id[a.event_pk]
-        rows[a.channel].append(Outgoing(a.id, event.event_id, event.user_id, event.type, a.published_at))
+        rows[streams.channel_stream(a.channel)].append(Outgoing(a.id, event.event_id, event.user_id, event.type, a.published_at))
     return rows
 
 

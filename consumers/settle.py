@@ -53,18 +53,23 @@ Settle: TypeAlias = Callable[[Entry, Verdict | CallOver], None]
 
 
 async def settle_on_stream(
-    redis: Redis, stream: str, consumer: str, reclaim_after_s: float, batch: list[tuple[Entry, Verdict]]
+    redis: Redis,
+    stream: str,
+    consumer: str,
+    reclaim_after_s: float,
+    batch: list[tuple[Entry, Verdict]],
+    acknowledge: Callable[[tuple[str, list[bytes]]], Awaitable[None]] | None = None,
 ) -> RedisError | OSError | None:
     """Acknowledge, put back and bury a batch. Raises nothing: what Redis did not do, reclaim and the claims repair.
 
-    Answers the last error.
+    `acknowledge`: the call that the streams of a process share. Answers the last error.
     """
     errors = []
     done = [entry.id for entry, verdict in batch if isinstance(verdict, Acknowledge)]
     back = [(entry, verdict) for entry, verdict in batch if isinstance(verdict, Back)]
     waits = [(entry.id, max(0.0, reclaim_after_s - verdict.in_s), count_after(entry, verdict)) for entry, verdict in back]
     if done:
-        errors.append(await _try(streams.acknowledge(redis, stream, done)))
+        errors.append(await _try(acknowledge((stream, done)) if acknowledge else streams.acknowledge(redis, stream, done)))
     if waits:
         errors.append(await _try(streams.put_back(redis, stream, consumer, waits)))
     for entry, verdict in batch:

@@ -5,14 +5,17 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 
+from app import streams
+from app.batches import Shared
 from app.domain import Channel
-from app.packing import pack_in_c
 from app.resources import Resources, open_resources
 from app.settings import Settings
+from app.store.hot import claim_due
+from app.store.notifications import Claim
 from app.streams import EVENTS, channel_stream
 from app.tallying import tallying
 from consumers.alone import Alone
@@ -25,6 +28,7 @@ from consumers.faults import follow_faults
 from consumers.held import Held
 from consumers.providers import Provider
 from consumers.providers.choose import open_providers
+from consumers.record import Recorder
 from consumers.relay import Relay
 from consumers.retention import Retention
 from consumers.route import Route
@@ -43,15 +47,39 @@ def limit_for(resources: Resources, channel: Channel) -> ChannelLimit | None:
     return ChannelLimit(resources.redis, channel, per_s) if per_s else None
 
 
+def claiming(resources: Resources, consumer: str) -> Callable[[list[Sequence[int]]], Awaitable[list[list[Claim]]]]:
+    """The short claim for several channels at once; an answer for each."""
+
+    async def claim(asks: list[Sequence[int]]) -> list[list[Claim]]:
+        claims = await claim_due(resources.hot, [i for ids in asks for i in ids], consumer, resources.settings.lease_s)
+        by_id = {c.id: c for c in claims}
+        return [[by_id[i] for i in ids if i in by_id] for ids in asks]
+
+    return claim
+
+
+def acknowledging(resources: Resources) -> Callable[[list[tuple[str, list[bytes]]]], Awaitable[list[None]]]:
+    """The acknowledgements of several streams at once."""
+
+    async def acknowledge(asks: list[tuple[str, list[bytes]]]) -> list[None]:
+        await streams.acknowledge_all(resources.redis, asks)
+        return [None] * len(asks)
+
+    return acknowledge
+
+
 async def work(resources: Resources, providers: Mapping[Channel, Provider], stopping: asyncio.Event) -> None:
     """All duties, until `stopping` is set and what is in hand is done. A duty that fails ends all, and this raises."""
     settings, name, database = resources.settings, consumer_name(), Database()
     circuits = {c: Circuit(settings, c, name) for c in providers}
     held = Held(resources, circuits)
-    delivers = {c: Deliver(resources, database, c, provider, name, circuits[c]) for c, provider in providers.items()}
+    recorder, claims, acks = Recorder(resources, database), Shared(claiming(resources, name)), Shared(acknowledging(resources))
+    delivers = {
+        c: Deliver(resources, database, c, provider, name, circuits[c], claims, recorder) for c, provider in providers.items()
+    }
     alone, relay, retention = Alone(), Relay(resources, database), Retention(resources, database)
     consumers = [
-        Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX, alone=alone),
+        Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX, alone=alone, acknowledge=acks),
         *(
             Consumer(
                 resources,
@@ -63,6 +91,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
                 limit_for(resources, c),
                 circuits[c],
                 alone,
+                acks,
             )
             for c, deliver in delivers.items()
         ),
@@ -71,14 +100,19 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
         "relay": relay.sign,
         "held": held.sign,
         "retention": retention.sign,
-        **{f"record {c}": d.sign for c, d in delivers.items()},
+        "claim": claims.sign,
+        "record": recorder.sign,
+        "acknowledge": acks.sign,
     }
     for consumer in consumers:
         signs.update(consumer.signs())
     await held.read()
     log.info("consuming", consumer=name, streams=[consumer.stream for consumer in consumers])
     async with asyncio.TaskGroup() as recording:
-        recorders = [recording.create_task(deliver.run(), name=f"record {c}") for c, deliver in delivers.items()]
+        shared = [
+            recording.create_task(duty.run(), name=name)
+            for name, duty in (("claim", claims), ("record", recorder), ("acknowledge", acks))
+        ]
         async with asyncio.TaskGroup() as duties:
             for consumer in consumers:
                 duties.create_task(consumer.run(stopping), name=f"consume {consumer.stream}")
@@ -93,8 +127,8 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
             await stopping.wait()
             for repair in repairing:  # cut anywhere they leave nothing that the next one does not find
                 repair.cancel()
-        for recorder in recorders:
-            recorder.cancel()
+        for duty in shared:
+            duty.cancel()
     log.info("drained", consumer=name)
 
 
@@ -107,8 +141,6 @@ async def run(settings: Settings, channels: Iterable[Channel]) -> bool:
         open_providers(settings, channels) as providers,
         tallying(resources),
     ):
-        for client in (resources.redis, resources.reader):
-            pack_in_c(client)
         working = asyncio.ensure_future(work(resources, providers, stopping))
         _on_signals(working, stopping, settings.provider_limit_s + settings.margin_s)
         try:

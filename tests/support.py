@@ -4,7 +4,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, Unpack
 from uuid import uuid4
 
 import asyncpg
@@ -14,7 +15,7 @@ from app.domain import Channel, Event
 from app.resources import Resources
 from app.store import hot
 from app.store.events import insert_events
-from app.store.hot import claim
+from app.store.notifications import Claim, Rules
 from app.store.routing import Added, Routing, read_events
 from consumers.providers import Message, Receipt
 from consumers.route import first_decision
@@ -121,6 +122,12 @@ async def race(
         await wait_until(lambda: _waiting(resources, len(calls)))
         await transaction.rollback()
         return await asyncio.gather(*running)
+
+
+async def claim(resources: Resources, ids: Sequence[int], me: str, **rules: Unpack[Rules]) -> list[Claim]:
+    """As a consumer does it."""
+    short = partial(hot.claim_due, resources.hot, me=me, lease_s=rules["lease_s"])
+    return await hot.claim(short, resources.pool, ids, me, **rules)
 
 
 async def locked_before(

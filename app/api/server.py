@@ -21,7 +21,6 @@ from app.api.events import HotRoute, PostEvent
 from app.api.problem import HANDLERS
 from app.listen import PortProblem, listen
 from app.logs import configure
-from app.packing import pack_in_c
 from app.resources import Resources, Unreachable, open_engine, open_resources
 from app.settings import Settings, SettingsError, load_settings
 from app.tallying import tallying
@@ -69,7 +68,6 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         tallying(resources),
         Acceptor(resources).running() as acceptor,
     ):
-        pack_in_c(resources.redis)
         server = uvicorn.Server(server_config(build_app(resources, engine, acceptor)))
         _calm_collector()
         log.info("api listens", address=api_url(settings))

@@ -1,11 +1,15 @@
--- publish: add entries to one stream, in order.
--- KEYS[1]  the stream
--- ARGV[1]  name of the row field: event or notification
--- ARGV[2+] per entry five values: row id, event_id, user_id, event_type, published_at (ISO 8601, UTC)
--- Answer   the number of entries added. At most 500 entries a call; an error half-way leaves the first ones in place.
-local row = ARGV[1]
-for i = 2, #ARGV, 5 do
-  redis.call('XADD', KEYS[1], '*', row, ARGV[i], 'event_id', ARGV[i + 1], 'user_id', ARGV[i + 2],
-    'event_type', ARGV[i + 3], 'published_at', ARGV[i + 4])
+-- publish: add entries to streams, in order.
+-- KEYS[i]    the streams
+-- ARGV[1]    name of the row field: event or notification
+-- ARGV[1+i]  how many entries the stream KEYS[i] gets
+-- ARGV[..]   per entry five values: row id, event_id, user_id, event_type, published_at (ISO 8601, UTC); those of KEYS[1] first
+-- Answer     the number of entries added. At most 500 entries a call; an error half-way leaves the first ones in place.
+local row, at = ARGV[1], #KEYS + 2
+for k, stream in ipairs(KEYS) do
+  for _ = 1, tonumber(ARGV[1 + k]) do
+    redis.call('XADD', stream, '*', row, ARGV[at], 'event_id', ARGV[at + 1], 'user_id', ARGV[at + 2],
+      'event_type', ARGV[at + 3], 'published_at', ARGV[at + 4])
+    at = at + 5
+  end
 end
-return (#ARGV - 1) / 5
+return (at - #KEYS - 2) / 5

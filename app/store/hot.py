@@ -6,15 +6,15 @@ cost 0.8 ms of CPU; but planned once, for an empty table, a join might read the 
 may only walk indexes. Rows are met, and locked, in the order of their ids.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Unpack
 
 import asyncpg
 
 from app.domain import Outcome, Status
 from app.resources import Resources
 from app.store.batch import REFUSED, clean, repeat_deadlocks
-from app.store.notifications import Claim, ClaimVerdict, Ending, Finish, judge_claims, judge_endings
+from app.store.notifications import Claim, ClaimVerdict, Ending, Finish, Rules, judge_claims, judge_endings
 from app.store.routing import CHANNELS, Added, Routing, decisions_json, route_events
 
 if TYPE_CHECKING:
@@ -71,29 +71,25 @@ async def route(resources: Resources, routings: Sequence[Routing]) -> list[Added
     return added + (await route_events(resources.pool, others) if others else [])
 
 
+async def claim_due(hot: "Pool", ids: Sequence[int], me: str, lease_s: float) -> list[Claim]:
+    """A claim for each of `ids` that is PENDING, due and not expired, committed on return."""
+
+    async def run(part: Sequence[int]) -> list[Claim]:
+        return [_claim(r) for r in await hot.fetch(CLAIM_DUE, part, me, lease_s)]
+
+    return await repeat_deadlocks(sorted(ids), run)
+
+
 async def claim(
-    resources: Resources,
-    ids: Sequence[int],
-    me: str,
-    *,
-    lease_s: float,
-    at_most_once: bool,
-    max_tries: int,
-    calm_s: float,
-    calm_left_s: float = 0.0,
+    short: Callable[[Sequence[int]], Awaitable[list[Claim]]], pool: "Pool", ids: Sequence[int], me: str, **rules: Unpack[Rules]
 ) -> list[Claim]:
     """One verdict per existing id, committed on return. Ask for ids once: an id under my own live lease is RESUMED.
 
-    No crash rule for `calm_s` after PostgreSQL started, nor for the next `calm_left_s`: outcomes that others hold come first.
+    `short` is `claim_due` for me, shared by all channels; the rules of this channel judge what it passes over.
     """
-    due = await _claim_due(resources.hot, sorted(ids), me, lease_s)
+    due = await short(ids)
     others = set(ids) - {c.id for c in due}
-    if not others:
-        return due
-    return due + await judge_claims(
-        resources.pool, sorted(others), me,
-        lease_s=lease_s, at_most_once=at_most_once, max_tries=max_tries, calm_s=calm_s, calm_left_s=calm_left_s,
-    )  # fmt: skip
+    return due + (await judge_claims(pool, sorted(others), me, **rules) if others else [])
 
 
 async def finish(resources: Resources, endings: Sequence[Ending]) -> list[Finish]:
@@ -112,13 +108,6 @@ async def _route_plain(hot: "Pool", routings: Sequence[Routing]) -> list[Added]:
         return [Added(r["id"], r["event_pk"], CHANNELS[r["channel"]], r["published_at"]) for r in rows]
 
     return await repeat_deadlocks(routings, run)
-
-
-async def _claim_due(hot: "Pool", ids: Sequence[int], me: str, lease_s: float) -> list[Claim]:
-    async def run(part: Sequence[int]) -> list[Claim]:
-        return [_claim(r) for r in await hot.fetch(CLAIM_DUE, part, me, lease_s)]
-
-    return await repeat_deadlocks(ids, run)
 
 
 async def _finish_sent(hot: "Pool", endings: Sequence[Ending]) -> list[Finish]:

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, Unpack
 
 import asyncpg
 
@@ -208,24 +208,24 @@ where moved.id is not null or mine.status = 'PENDING'
 """
 
 
-async def judge_claims(
-    pool: "Pool",
-    ids: Sequence[int],
-    me: str,
-    *,
-    lease_s: float,
-    at_most_once: bool,
-    max_tries: int,
-    calm_s: float,
-    calm_left_s: float = 0.0,
-) -> list[Claim]:
-    """One verdict per existing id, committed on return. Ask for ids once: an id under my own live lease is RESUMED.
-
-    No crash rule for `calm_s` after PostgreSQL started, nor for the next `calm_left_s`: outcomes that others hold come first.
+class Rules(TypedDict):
+    """What a claim goes by. No crash rule for `calm_s` after PostgreSQL started, nor for the next `calm_left_s`: outcomes that
+    others hold come first.
     """
 
+    lease_s: float
+    at_most_once: bool
+    max_tries: int
+    calm_s: float
+    calm_left_s: NotRequired[float]
+
+
+async def judge_claims(pool: "Pool", ids: Sequence[int], me: str, **rules: Unpack[Rules]) -> list[Claim]:
+    """One verdict per existing id, committed on return. Ask for ids once: an id under my own live lease is RESUMED."""
+    order = (rules["lease_s"], rules["at_most_once"], rules["max_tries"], rules["calm_s"], rules.get("calm_left_s", 0.0))
+
     async def run(part: Sequence[int]) -> list[Claim]:
-        rows = await pool.fetch(CLAIM, part, me, lease_s, at_most_once, max_tries, calm_s, calm_left_s)
+        rows = await pool.fetch(CLAIM, part, me, *order)
         return [_claim(r) for r in rows]
 
     return await all_or_each(ids, run, _refused)

@@ -25,7 +25,7 @@ from typing import Any
 from app import streams
 from app.store import hot
 from app.store import notifications as store
-from consumers import __main__, call, consumer, database, deliver, reclaim, relay
+from consumers import __main__, call, consumer, database, deliver, reclaim, record, relay
 from consumers import settle as settling
 
 in_mid_send: set[int] = set()
@@ -82,15 +82,15 @@ def build_in(harm: Harm) -> None:
         in_mid_send.difference_update(ending.id for ending in endings)
         return told
 
-    async def settle_or_harm(redis: Any, stream: str, *rest: Any) -> None:
-        if stream != streams.EVENTS and any(isinstance(verdict, settling.Acknowledge) for _, verdict in rest[-1]):
+    async def settle_or_harm(redis: Any, stream: str, me: str, window_s: float, batch: Any, acknowledge: Any) -> Any:
+        if stream != streams.EVENTS and any(isinstance(verdict, settling.Acknowledge) for _, verdict in batch):
             harm.at("after_record")
-        await settle(redis, stream, *rest)
+        return await settle(redis, stream, me, window_s, batch, acknowledge)
 
     for module, name, made in (
         (deliver, "claim", claim_or_harm),
         (deliver, "call_provider", call_or_harm),
-        (deliver, "finish", finish_or_harm),
+        (record, "finish", finish_or_harm),
         (consumer, "settle_on_stream", settle_or_harm),
     ):
         setattr(module, name, made)

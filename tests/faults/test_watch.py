@@ -26,7 +26,7 @@ from app.settings import Settings
 from consumers.circuit import Circuit
 from consumers.consumer import Consumer
 from consumers.database import Database
-from consumers.deliver import Deliver
+from consumers.record import Recorder
 from consumers.relay import Relay
 from consumers.retention import Retention
 from consumers.watch import Watch, watched_loop
@@ -50,7 +50,7 @@ async def fails(*_arguments: object) -> None:
     [
         (Consumer, "_guarded_turn"),
         (Consumer, "_settle_batch"),
-        (Deliver, "_record"),
+        (Recorder, "_record"),
         (Relay, "sweep"),
         (Retention, "purge"),
         (Watch, "look"),

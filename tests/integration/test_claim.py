@@ -12,10 +12,19 @@ import pytest
 
 from app.domain import Channel, Status
 from app.resources import Resources
-from app.store.hot import claim
 from app.store.notifications import GO, WAIT, Claim, ClaimVerdict, judge_claims
 from app.store.owed import DeadVerdict, end_dead_notifications
-from tests.support import add_notification, add_notifications, attempts, change, locked_before, notification, race, start_attempt
+from tests.support import (
+    add_notification,
+    add_notifications,
+    attempts,
+    change,
+    claim,
+    locked_before,
+    notification,
+    race,
+    start_attempt,
+)
 
 CRASHED = "lease_until = now() - interval '1 s'"  # of a PROCESSING row: its consumer is gone
 

@@ -8,10 +8,10 @@ import pytest
 
 from app.domain import Channel, Outcome, Reason, Status
 from app.resources import Resources
-from app.store.hot import claim, finish
+from app.store.hot import finish
 from app.store.notifications import Ending, Finish, judge_endings, release
 from app.store.operate import replay_notifications
-from tests.support import attempts, change, locked_before, notification, start_attempt, start_attempts
+from tests.support import attempts, change, claim, locked_before, notification, start_attempt, start_attempts
 
 CRASHED = "lease_until = now() - interval '1 s'"  # of a PROCESSING row: its consumer is gone
 

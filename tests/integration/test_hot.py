@@ -17,6 +17,7 @@ from tests.support import (
     add_notification,
     attempts,
     change,
+    claim,
     event,
     event_row,
     notification,
@@ -68,7 +69,7 @@ async def test_both_ways_route_alike(resources: Resources) -> None:
 
 async def test_both_ways_claim_and_finish_alike(resources: Resources) -> None:
     short, long = await add_notification(resources), await add_notification(resources)
-    (one,) = await hot.claim(resources, [short], "me", **RULES)
+    (one,) = await claim(resources, [short], "me", **RULES)
     (other,) = await judge_claims(resources.pool, [long], "me", **RULES)
     assert one._replace(id=0, event_id="", user_id="", age_s=0) == other._replace(id=0, event_id="", user_id="", age_s=0)
     (told,) = await hot.finish(resources, [sent(short)])
@@ -88,7 +89,7 @@ async def test_what_is_there_already_is_passed_over_not_doubled(resources: Resou
     (fresh,) = await add_events(resources, event())
     added = await hot.route(resources, await routings(resources, [pk, fresh]))
     assert [a.event_pk for a in added if a.channel == (await notification(resources, mine))["channel"]] == [fresh]
-    await hot.claim(resources, [mine], "me", **RULES)
+    await claim(resources, [mine], "me", **RULES)
     note = """insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome)
       values ($1, 1, 'me', now(), now(), 'unknown')"""
     await resources.pool.execute(note, mine)

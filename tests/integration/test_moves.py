@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from app.domain import MOVES, CrashPolicy, Outcome, Status
 from app.resources import Resources
 from app.settings import ChannelPolicy
-from app.store.hot import claim, finish
+from app.store.hot import finish
 from app.store.notifications import GO, Claim, Ending, release
 from app.store.operate import cancel_notifications, replay_notifications
 from app.store.owed import end_dead_notifications
 from consumers.retry import Result, next_move
 from tests.integration.conftest import forbidden_moves, seen_moves
-from tests.support import add_events, add_notification, attempts, change, event, notification, route
+from tests.support import add_events, add_notification, attempts, change, claim, event, notification, route
 
 MAX_TRIES = 3
 R = 60.0  # the reclaim window

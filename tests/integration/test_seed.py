@@ -11,10 +11,10 @@ from app.resources import Resources
 from app.seed import Seeded, SeedError, decisions, run, seed
 from app.seed_samples import PREFERENCES, SAMPLES, Sample
 from app.settings import Settings
-from app.store.hot import claim
 from app.store.owed import take_owed_notifications
 from tests import support
 from tests.integration.test_web import browse, page
+from tests.support import claim
 
 TABLES = ("event", "notification", "attempt", "preference")
 

@@ -171,6 +171,22 @@ async def test_what_is_acknowledged_is_neither_pending_nor_there(redis: Redis) -
     assert [entry_id for entry_id, _ in await carried(redis)] == [second.id]
 
 
+async def test_several_streams_share_one_call_and_each_gets_its_own(redis: Redis) -> None:
+    push = streams.channel_stream(Channel.PUSH)
+    await streams.publish_all(redis, {MAIL: [row(n) for n in range(600)], push: [row(7)]})
+    for stream, rows in ((MAIL, [*range(600)]), (push, [7])):
+        await streams.create_group(redis, stream)
+        entries = await streams.read(redis, stream, "me", 1000, None)
+        assert [e.row_id for e in entries] == rows
+        assert entries[0].fields[2:] == (
+            b"event_id", f"e-{rows[0]}".encode(), b"user_id", b"ann", b"event_type", b"ORDER_PLACED",
+            b"published_at", NOON.isoformat().encode(),
+        )  # fmt: skip
+    ids = {stream: [entry_id for entry_id, _ in await carried(redis, stream)] for stream in (MAIL, push)}
+    await streams.acknowledge_all(redis, [(MAIL, ids[MAIL][1:]), (push, ids[push])])
+    assert [[entry_id for entry_id, _ in await carried(redis, stream)] for stream in (MAIL, push)] == [ids[MAIL][:1], []]
+
+
 # ---- reclaim and put back
 
 

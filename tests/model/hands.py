@@ -13,7 +13,7 @@ from app.accept import prepare
 from app.domain import Channel, CrashPolicy, Outcome, Outgoing
 from app.resources import Resources
 from app.store.events import insert_events
-from app.store.hot import claim, finish
+from app.store.hot import finish
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending, release
 from app.store.operate import cancel_notifications, replay_events, replay_notifications
 from app.store.owed import clock, end_dead_notifications
@@ -25,7 +25,7 @@ from consumers.route import Route
 from consumers.settle import Back, Verdict, settle_on_stream
 from consumers.verdicts import after_claim, after_dead, after_finish, after_release
 from tests.model import shifted
-from tests.support import event
+from tests.support import claim, event
 
 MAYBE_SENT = (Outcome.SENT, Outcome.UNKNOWN)
 JUDGED = (ClaimVerdict.AGAIN, ClaimVerdict.UNKNOWN, ClaimVerdict.CRASHED)  # by the crash rule

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
-from app.batches import Batches
+from app.batches import Batches, Shared
 
 
 class Slow:
@@ -24,7 +25,7 @@ class Slow:
 
 
 @asynccontextmanager
-async def running(batches: Batches[int]) -> AsyncIterator[None]:
+async def running(batches: Batches[Any] | Shared[Any, Any]) -> AsyncIterator[None]:
     task = asyncio.create_task(batches.run())
     yield
     task.cancel()
@@ -99,3 +100,34 @@ async def test_an_error_that_escapes_the_work_ends_the_run() -> None:
     batches.add(1)
     with pytest.raises(ValueError, match="no more"):
         await batches.run()
+
+
+async def test_callers_that_ask_meanwhile_share_one_call_and_get_their_own_answers() -> None:
+    work = Slow()
+
+    async def call(asks: list[int]) -> list[str]:
+        await work(asks)
+        return [f"answer {ask}" for ask in asks]
+
+    shared = Shared(call)
+    async with running(shared):
+        first = asyncio.ensure_future(shared(1))
+        await work.began.wait()
+        others = [asyncio.ensure_future(shared(ask)) for ask in (2, 3)]
+        await asyncio.sleep(0)
+        work.go_on.set()
+        assert await asyncio.gather(first, *others) == ["answer 1", "answer 2", "answer 3"]
+    assert work.batches == [[1], [2, 3]]
+
+
+async def test_an_error_is_everybodys_who_shared_the_call_and_nobody_elses() -> None:
+    async def call(asks: list[int]) -> list[int]:
+        if 2 in asks:
+            raise OSError("away")
+        return asks
+
+    shared = Shared(call)
+    async with running(shared):
+        failed = await asyncio.gather(shared(1), shared(2), return_exceptions=True)
+        assert [str(error) for error in failed] == ["away", "away"]
+        assert await shared(3) == 3

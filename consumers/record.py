@@ -1,0 +1,124 @@
+"""Fourth step: an attempt has ended; its end is recorded, and then its entry is settled.
+
+What ends while a batch is being written shares the next, whatever its channel.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from app.batches import Batches
+from app.domain import Channel, Outcome
+from app.logs import Line, info_lines
+from app.resources import Resources
+from app.store.hot import finish
+from app.store.notifications import Claim, Ending, Finish, release
+from app.streams import Entry
+from consumers.database import Database
+from consumers.retry import Result
+from consumers.settle import Settle
+from consumers.verdicts import after_finish, after_release
+
+log = structlog.get_logger()
+
+# Goes on while the machine is suspended, as a lease in PostgreSQL does.
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Attempt(NamedTuple):
+    """A claim in hand: `claimed_s` is the own clock before the claim was sent, so the lease ends no sooner than it says."""
+
+    channel: Channel
+    entry: Entry
+    claim: Claim
+    claimed_s: float
+    settle: Settle
+
+
+class Ended(NamedTuple):
+    """An attempt and what it came to, after `took_s` at the provider; None: to be released, nothing was sent.
+
+    `paused_s`: the channel was paused when it ended, and the next probe so far away. `judge` says where the notification goes.
+    """
+
+    attempt: Attempt
+    result: Result | None
+    took_s: float
+    paused_s: float | None
+    judge: Callable[["Ended"], Ending]
+
+
+class Recorder:
+    """Records ends in batches, those of all channels together."""
+
+    def __init__(self, resources: Resources, database: Database) -> None:
+        self._resources, self._database = resources, database
+        self._ended: Batches[Ended] = Batches(self._record)
+
+    def add(self, ended: Ended) -> None:
+        self._ended.add(ended)
+
+    def sign(self) -> int | None:
+        """For the watch: changes with each batch of ends recorded; None where there is none."""
+        return self._ended.sign()
+
+    async def run(self) -> None:
+        """Records ends for ever; the batch under way is safe to cancel once nothing is in hand."""
+        await self._ended.run()
+
+    async def _record(self, batch: list[Ended]) -> None:
+        """What was sent by itself: where PostgreSQL went away after one kind, only the other is told again."""
+        called = [(e, e.judge(e)) for e in batch if e.result is not None]
+        for sent in (True, False):
+            part = [(e, ending) for e, ending in called if (ending.outcome is Outcome.SENT) == sent]
+            if part:
+                await self._finish(part)
+        unsent = [e.attempt for e in batch if e.result is None]
+        if unsent:
+            await self._release(unsent)
+
+    async def _finish(self, batch: list[tuple[Ended, Ending]]) -> None:
+        endings, now_s = [ending for _, ending in batch], time.clock_gettime(CLOCK)
+        finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._resources, endings))}
+        for ended, ending in batch:
+            attempt, told = ended.attempt, finished.get(ending.id)
+            if told is not None and told.recorded:
+                self._resources.tally.ended(attempt.channel, told.status, age_s(attempt, now_s))
+            attempt.settle(attempt.entry, after_finish(told, ending.attempt))
+        info_lines(_line(ended, ending, finished.get(ending.id)) for ended, ending in batch)
+
+    async def _release(self, batch: Sequence[Attempt]) -> None:
+        pairs = [(a.claim.id, a.claim.attempt) for a in batch]
+        released = await self._database.patiently(lambda: release(self._resources.pool, pairs))
+        for attempt in batch:
+            fields = {**ids_of(attempt.claim, attempt.channel), "attempt": attempt.claim.attempt}
+            log.warning("released unsent: the lease was no longer fresh", **fields)
+            attempt.settle(attempt.entry, after_release(released.get(attempt.claim.id)))
+
+
+def ids_of(c: Claim, channel: Channel) -> dict[str, object]:
+    """What every log line of a notification says first."""
+    return {"notification_id": c.id, "event_id": c.event_id, "user_id": c.user_id, "channel": channel.value}
+
+
+def age_s(attempt: Attempt, now_s: float) -> float | None:
+    """From acceptance until `now_s` of CLOCK; None where an operator's replay came between."""
+    return None if attempt.claim.replays else attempt.claim.age_s + now_s - attempt.claimed_s
+
+
+def _line(ended: Ended, ending: Ending, told: Finish | None) -> Line:
+    fields = ids_of(ended.attempt.claim, ended.attempt.channel)
+    fields["attempt"], fields["status"], fields["took_ms"] = ending.attempt, ending.status, round(ended.took_s * 1000)
+    if ending.outcome is not Outcome.SENT:
+        fields.update(_troubles(ending))
+    if told is None or not told.recorded:
+        fields["recorded"] = False
+    return f"notification {ending.outcome}", fields
+
+
+def _troubles(ending: Ending) -> dict[str, object]:
+    """What a log line adds for an attempt that was not sent."""
+    wait_s = None if ending.wait_s is None else round(ending.wait_s, 1)
+    return {"reason": ending.reason, "error": ending.error, "next_try_in_s": wait_s}
