@@ -35,6 +35,7 @@ HOT_SESSION = {
     "jit": "off",
     **{f"enable_{way}": "off" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "memoize")},
 }
+HOT_SIZE = 4  # two batches that are routed, one that is claimed, one that is recorded
 READ_BLOCK_MAX_S = 0.5  # no blocking read waits longer, so its socket time limit can tell a lost reply from an idle stream
 READ_ANSWER_MAX_S = 2.0
 CONNECT_WITHIN_S = 3
@@ -87,7 +88,7 @@ async def _open_pools(settings: Settings, process: str, size: int) -> "list[asyn
     async def init(connection: Any) -> None:
         connection.expire = expire
 
-    def create(session: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":
+    def create(session: dict[str, str], size: int) -> "asyncpg.Pool[asyncpg.Record]":
         return asyncpg.create_pool(
             settings.database_url,
             connection_class=SeveredConnection,
@@ -102,7 +103,7 @@ async def _open_pools(settings: Settings, process: str, size: int) -> "list[asyn
 
     loop, pools = asyncio.get_running_loop(), []
     try:
-        pools += [await create(session) for session in (SESSION, HOT_SESSION)]
+        pools += [await create(SESSION, size), await create(HOT_SESSION, HOT_SIZE)]
         await pools[0].fetchval("select 1")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
         raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
