@@ -71,6 +71,8 @@ class Acceptor:
 
     async def accept_all(self, events: Sequence[Event]) -> list[Accepted]:
         """The same for many, an answer each. Raises NotAccepted where one is not known to be stored; others may be."""
+        if not events:
+            return []
         news = [prepare(event) for event in events]
         chars = sum([len(new.payload_json) for new in news])
         if self._waiting_chars + chars > WAITING_MAX_CHARS or self._waiting + len(news) > WAITING_MAX:

@@ -28,7 +28,7 @@ SESSION = {
     # A host that lost its power says no goodbye: its locks (an idempotency key) would block others for hours.
     "idle_in_transaction_session_timeout": "10s",
 }
-# For app/store/hot.py, whose statements are planned once: whatever the tables hold, they walk indexes.
+# For app/store/hot.py, whose statements are planned once: whatever the tables held then, they look rows up in indexes.
 HOT_SESSION = {
     **SESSION,
     "plan_cache_mode": "force_generic_plan",

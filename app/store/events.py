@@ -55,8 +55,8 @@ returning id, published_at, source, event_id
 
 # A statement of its own: the rows that INSERT ran into were committed after its snapshot was taken.
 SAME_IDS = """
-select e.source, e.event_id, e.body_hash from event e
-join unnest($1::text[], $2::text[]) as u(source, event_id) using (source, event_id)
+select e.source, e.event_id, e.body_hash from unnest($1::text[], $2::text[]) as u(source, event_id)
+join event e on e.source = any(array[u.source]) and e.event_id = any(array[u.event_id])
 """
 
 

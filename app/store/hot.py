@@ -2,8 +2,9 @@
 
 Nearly every notification is routed, claimed when due, and sent. These statements do that and pass over every other row, which
 routing.py and notifications.py judge. They run in sessions of their own (resources.HOT_SESSION): planned anew each time, one row
-cost 0.8 ms of CPU; but planned once, for an empty table, a join might read the whole table for ever, so that there the planner
-may only walk indexes. Rows are met, and locked, in the order of their ids.
+cost 0.8 ms of CPU. But a plan that was made for an empty table stays for a while, so they may only look rows up in an index, one
+by one: no other way is enabled, and `= any(array[x])` instead of `= x` leaves none that reads a whole index in its order, which
+would be cheapest where a table is small. Rows are met, and locked, in the order of their ids.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +25,7 @@ ROUTE_PLAIN = """
 with routed as (
   update event e set status = 'ROUTED', decisions = told.decisions::jsonb, updated_at = now()
   from unnest($1::bigint[], $2::text[], $3::text[]) as told(id, decisions, channels)
-  where e.id = told.id and e.status = 'NEW'
+  where e.id = any(array[told.id]) and e.status = 'NEW'
   returning e.id, e.user_id, e.expires_at, told.channels
 )
 insert into notification (event_pk, channel, user_id, expires_at)
@@ -38,7 +39,7 @@ update notification n set status = 'PROCESSING', reason = null, attempt = n.atte
   claimed_at = now(), lease_until = now() + make_interval(secs => $3), updated_at = now()
 from event e
 where n.id = any($1::bigint[]) and n.status = 'PENDING' and n.due_at <= now() and coalesce(n.expires_at > now(), true)
-  and e.id = n.event_pk
+  and e.id = any(array[n.event_pk])
 returning n.id, n.attempt, n.tries, n.replays, n.possible_duplicate, n.address, e.event_id, e.type, e.user_id,
   e.payload::text as payload, extract(epoch from now() - greatest(e.created_at, e.send_at))::float8 as age_s
 """
@@ -48,7 +49,7 @@ FINISH_SENT = """
 with moved as (
   update notification n set status = 'SENT', reason = null, error = null, lease_until = null, updated_at = now()
   from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) as told(id, attempt, provider, receipt)
-  where n.id = told.id and n.attempt = told.attempt and n.status = 'PROCESSING'
+  where n.id = any(array[told.id]) and n.attempt = told.attempt and n.status = 'PROCESSING'
   returning n.id, n.attempt, n.claimed_by, n.claimed_at, n.possible_duplicate, told.provider, told.receipt
 )
 insert into attempt (notification_id, number, provider, consumer, started_at, ended_at, outcome, receipt, possible_duplicate)

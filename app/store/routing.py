@@ -61,6 +61,7 @@ class Added(NamedTuple):
 CHANNELS = {channel.value: channel for channel in Channel}  # calling the enum costs ten times as much
 EVENT_VERDICTS = {verdict.value: verdict for verdict in EventVerdict}
 
+# As the statements of hot.py: rows are looked up one by one, whatever the tables held when it was planned.
 READ = """
 select e.id, e.event_id, e.type, e.user_id, e.channels,
        case when e.done then 'final'
@@ -70,7 +71,7 @@ select e.id, e.event_id, e.type, e.user_id, e.channels,
             else 'go' end as verdict,
        extract(epoch from e.due_at - now())::float8 as due_in_s,
        p.user_id is not null as has_preference, p.email_opt_in, p.sms_opt_in, p.push_opt_in
-from event e left join preference p on p.user_id = e.user_id
+from event e left join preference p on p.user_id = any(array[e.user_id])
 where e.id = any($1::bigint[])
 """
 

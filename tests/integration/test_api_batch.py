@@ -60,6 +60,10 @@ async def test_one_bad_event_spoils_no_other(api: Api) -> None:
     assert await api.pool.fetchval("select count(*) from event") == 1
 
 
+async def test_a_batch_of_bad_events_alone_is_answered_like_any_other(api: Api) -> None:
+    assert [r["status"] for r in await results(api, sample(userId=""), sample(eventType=7))] == ["rejected", "rejected"]
+
+
 async def test_the_same_batch_again_is_known(api: Api) -> None:
     batch = [sample(eventId=f"evt-{n}") for n in range(5)]
     await results(api, *batch)

@@ -9,6 +9,7 @@ import pytest
 from app.domain import Outcome, Status
 from app.resources import Resources
 from app.store import hot
+from app.store.events import SAME_IDS
 from app.store.hot import CLAIM_DUE, FINISH_SENT, ROUTE_PLAIN
 from app.store.notifications import Ending, judge_claims, judge_endings
 from app.store.routing import READ, route_events
@@ -27,12 +28,19 @@ from tests.support import (
 
 RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
 OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s"}
-SHORT = [
-    (READ, "bigint[]"),
-    (ROUTE_PLAIN, "bigint[], text[], text[]"),
-    (CLAIM_DUE, "bigint[], text, float8"),
-    (FINISH_SENT, "bigint[], int[], text[], text[]"),
-]
+SHORT = {
+    "read": (READ, "bigint[]"),
+    "route": (ROUTE_PLAIN, "bigint[], text[], text[]"),
+    "claim": (CLAIM_DUE, "bigint[], text, float8"),
+    "sent": (FINISH_SENT, "bigint[], int[], text[], text[]"),
+    "same ids": (SAME_IDS, "text[], text[]"),
+}
+MANY = """
+with n as (
+  insert into notification (event_pk, channel, user_id) select id, unnest(array['EMAIL', 'SMS', 'PUSH']), user_id from event
+)
+insert into preference (user_id) select distinct user_id || id from event
+"""
 
 
 def same(row: asyncpg.Record) -> dict[str, Any]:
@@ -44,17 +52,33 @@ def sent(notification_id: int) -> Ending:
     return Ending(notification_id, 1, Outcome.SENT, "p", None, "r-1", Status.SENT, None)
 
 
-@pytest.mark.parametrize(("statement", "types"), SHORT)
-async def test_a_plan_made_for_empty_tables_walks_indexes(resources: Resources, statement: str, types: str) -> None:
+@pytest.mark.parametrize("rows", [0, 1, 60, 1000, -1])
+async def test_a_plan_made_for_any_tables_looks_rows_up_one_by_one(resources: Resources, rows: int) -> None:
+    """Also for tables that are small, or were emptied, where a walk along a whole index is cheapest. -1: never analysed."""
     async with resources.hot.acquire() as connection:
-        await connection.execute("truncate event, notification, attempt; analyze event, notification, attempt")
-        await connection.execute(f"prepare short ({types}) as {statement}")
-        nothing = ", ".join(["null"] * (types.count(",") + 1))
-        plan = "\n".join(r[0] for r in await connection.fetch(f"explain execute short({nothing})"))
-        await connection.execute("deallocate short")
-    assert "Index Scan using" in plan
-    assert "$1" in plan or "told" in plan, "a generic plan, not one for these arguments"
-    assert not any(way in plan for way in ("Seq Scan", "Hash", "Merge", "Bitmap")), plan
+        await connection.execute("truncate event, notification, attempt, preference")
+        if rows > 0:
+            await add_events(resources, *(event() for _ in range(rows)))
+            await connection.execute(MANY)
+        if rows >= 0:
+            await connection.execute("vacuum (analyze) event")
+            await connection.execute("vacuum (analyze) notification")
+            await connection.execute("vacuum (analyze) preference")
+        plans = {name: await plan(connection, statement, types) for name, (statement, types) in SHORT.items()}
+    for name, lines in plans.items():
+        scans = [n for n, line in enumerate(lines) if "Scan using" in line]
+        assert scans, name
+        for n in scans:
+            assert "Index Cond" in lines[n + 1], "\n".join([name, *lines])
+        assert not any(way in " ".join(lines) for way in ("Seq Scan", "Hash", "Merge", "Bitmap")), "\n".join([name, *lines])
+
+
+async def plan(connection: Any, statement: str, types: str) -> list[str]:
+    await connection.execute(f"prepare short ({types}) as {statement}")
+    nothing = ", ".join(["null"] * (types.count(",") + 1))
+    lines = [r[0] for r in await connection.fetch(f"explain execute short({nothing})")]
+    await connection.execute("deallocate short")
+    return lines
 
 
 async def test_both_ways_route_alike(resources: Resources) -> None:
