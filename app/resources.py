@@ -104,7 +104,7 @@ async def _open_pools(settings: Settings, process: str, size: int) -> "list[asyn
     loop, pools = asyncio.get_running_loop(), []
     try:
         pools += [await create(SESSION, size), await create(HOT_SESSION, HOT_SIZE)]
-        await pools[0].fetchval("select 1")
+        await asyncio.gather(*(pool.fetchval("select 1") for pool in pools))  # so the first claim's lease does not wait for one
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
         raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
     return pools
