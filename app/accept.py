@@ -120,9 +120,9 @@ class Acceptor:
         rows = [_outgoing(new.event, stored[key]) for key, new in first.items() if stored[key].published_at is not None]
         self._publish_soon(requests, judge_all(news, first, stored), rows, started)
 
-    def _publish_soon(self, *published: Any) -> None:
+    def _publish_soon(self, requests: list[_Request], answers: list[Accepted], rows: list[Outgoing], started: float) -> None:
         """In the background, so that the next batch commits meanwhile."""
-        task = asyncio.create_task(self._publish(*published))
+        task = asyncio.create_task(self._publish(requests, answers, rows, started))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 

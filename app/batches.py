@@ -32,11 +32,6 @@ class Batches(Generic[T]):
         self._idle.clear()
         self._wake.set()
 
-    @property
-    def waiting(self) -> int:
-        """How many items no batch has taken yet."""
-        return len(self._waiting)
-
     def sign(self) -> int | None:
         """How many batches were done, for who watches that it goes on; None while there is nothing to do."""
         return None if self._idle.is_set() else self._done

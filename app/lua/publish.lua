@@ -3,13 +3,14 @@
 -- ARGV[1]    name of the row field: event or notification
 -- ARGV[1+i]  how many entries the stream KEYS[i] gets
 -- ARGV[..]   per entry five values: row id, event_id, user_id, event_type, published_at (ISO 8601, UTC); those of KEYS[1] first
--- Answer     the number of entries added. At most 500 entries a call; an error half-way leaves the first ones in place.
-local row, at = ARGV[1], #KEYS + 2
+-- Answer     the number of entries added, at most 500 a call; or the first error, where all that could be added is in place
+local row, at, failed = ARGV[1], #KEYS + 2, nil
 for k, stream in ipairs(KEYS) do
   for _ = 1, tonumber(ARGV[1 + k]) do
-    redis.call('XADD', stream, '*', row, ARGV[at], 'event_id', ARGV[at + 1], 'user_id', ARGV[at + 2],
+    local added = redis.pcall('XADD', stream, '*', row, ARGV[at], 'event_id', ARGV[at + 1], 'user_id', ARGV[at + 2],
       'event_type', ARGV[at + 3], 'published_at', ARGV[at + 4])
+    if type(added) == 'table' then failed = failed or added end
     at = at + 5
   end
 end
-return (at - #KEYS - 2) / 5
+return failed or (at - #KEYS - 2) / 5

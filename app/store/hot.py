@@ -63,13 +63,14 @@ async def route(resources: Resources, routings: Sequence[Routing]) -> list[Added
 
     An event that is no longer NEW is passed over: whoever routed it, or the relay, publishes.
     """
-    plain = sorted((r for r in routings if r.reason is None), key=lambda r: r.event.id)
     others = [r for r in routings if r.reason is not None]
+    if others:  # first: none of them is published, so a repetition after the plain ones would forget those
+        await route_events(resources.pool, others)
+    plain = sorted((r for r in routings if r.reason is None), key=lambda r: r.event.id)
     try:
-        added = await _route_plain(resources.hot, plain) if plain else []
+        return await _route_plain(resources.hot, plain) if plain else []
     except REFUSED:
-        added, others = [], list(routings)
-    return added + (await route_events(resources.pool, others) if others else [])
+        return await route_events(resources.pool, plain)
 
 
 async def claim_due(hot: "Pool", ids: Sequence[int], me: str, lease_s: float) -> list[Claim]:

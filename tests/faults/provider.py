@@ -67,7 +67,7 @@ class Counting:
             self.mode = Mode(latency_s=mode.latency_s)
             os.kill(mode.pid, signal.SIGKILL)
         if kind in ("kill", "hang"):
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # until the caller, or this process, is gone
         if kind == "reset":
             assert request.transport is not None
             request.transport.abort()

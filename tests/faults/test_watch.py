@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from app import local
 from app.accept import Acceptor
+from app.batches import Shared
 from app.domain import Channel
 from app.resources import Resources, open_resources, read_within_s
 from app.settings import Settings
@@ -51,6 +52,7 @@ async def fails(*_arguments: object) -> None:
         (Consumer, "_guarded_turn"),
         (Consumer, "_settle_batch"),
         (Recorder, "_record"),
+        (Shared, "_answer"),
         (Relay, "sweep"),
         (Retention, "purge"),
         (Watch, "look"),
@@ -93,11 +95,11 @@ def circuit_opens(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_process_that_hangs_ends_with_one_line(settings: Settings, tmp_path: Path, harm: str, line: str) -> None:
     script = f"""
-import asyncio, time
+import asyncio, threading
 import consumers.consumer, consumers.relay, consumers.watch, consumers.work
 from consumers.__main__ main as start
 async def hang(*_): await asyncio.Event().wait()
-async def block(*_): time.sleep(60)
+async def block(*_): threading.Event().wait()  # for ever: the watch ends the process
 {harm}
 consumers.watch.hangs_after_s = lambda _: 1
 watched_loop = consumers.watch.watched_loop

@@ -13,6 +13,7 @@ from app.store.events import SAME_IDS
 from app.store.hot import CLAIM_DUE, FINISH_SENT, ROUTE_PLAIN
 from app.store.notifications import Ending, judge_claims, judge_endings
 from app.store.routing import READ, route_events
+from consumers.route import refused
 from tests.support import (
     add_events,
     add_notification,
@@ -89,6 +90,23 @@ async def test_both_ways_route_alike(resources: Resources) -> None:
     assert same(await event_row(resources, short)) == same(await event_row(resources, long))
     rows, rows_too = [sorted(map(same, await notifications_of(resources, pk)), key=str) for pk in (short, long)]
     assert rows == rows_too
+
+
+async def test_what_is_routed_again_since_postgresql_went_away_is_published(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limited events take the long way: where that fails, a repetition must still answer what the plain ones are to publish."""
+    plain, limited = await routings(resources, await add_events(resources, event(), event()))
+
+    async def away(*_: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hot, "route_events", away)
+        with pytest.raises(ConnectionError):
+            await hot.route(resources, [plain, refused(limited, 5)])
+    added = await hot.route(resources, [plain, refused(limited, 5)])
+    assert [a.event_pk for a in added] == [plain.event.id] * 3
 
 
 async def test_both_ways_claim_and_finish_alike(resources: Resources) -> None:

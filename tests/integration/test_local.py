@@ -16,14 +16,14 @@ from app.process import free_port, port_problem
 from tests.conftest import wait_until
 
 PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from app import local
 folder = Path(sys.argv[1])
 valkey = local.start_valkey(folder / "valkey", 0)
 postgres = local.start_postgres(folder / "postgres", 0, options=local.FAST)
 print(valkey.process.pid, postgres.process.pid, valkey.url, postgres.url, flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 

@@ -187,6 +187,15 @@ async def test_several_streams_share_one_call_and_each_gets_its_own(redis: Redis
     assert [[entry_id for entry_id, _ in await carried(redis, stream)] for stream in (MAIL, push)] == [ids[MAIL][:1], []]
 
 
+async def test_a_stream_that_takes_nothing_holds_up_no_other(redis: Redis) -> None:
+    push = streams.channel_stream(Channel.PUSH)
+    await redis.set(MAIL, "no stream")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await streams.publish_all(redis, {MAIL: [row(6)], push: [row(7), row(8)]})
+    assert [fields[b"notification"] for _, fields in await carried(redis, push)] == [b"7", b"8"]
+    await redis.delete(MAIL)
+
+
 # ---- reclaim and put back
 
 

@@ -102,5 +102,5 @@ def test_an_ending_in_words(status: int, words: str) -> None:
 
 
 def sleeper(first: str = "") -> Child:
-    code = f"import signal, time; {first}print('up', flush=True); time.sleep(600)"
+    code = f"import signal; {first}print('up', flush=True); signal.pause()"
     return Child("sleeper", lambda: subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE))
