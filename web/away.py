@@ -55,8 +55,10 @@ def how_it_failed(error: BaseException) -> str:
     state = getattr(cause, "sqlstate", None) or getattr(error, "sqlstate", None)
     if state in _SQLSTATES:
         return _SQLSTATES[state]
-    if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
+    if isinstance(cause, TimeoutError):
         return f"did not answer within {ANSWER_LIMIT_S:g} s"
+    if "Timeout" in type(cause).__name__:
+        return "did not answer in time"  # the client's own limit (REDIS_TIMEOUT_S) was the shorter one
     if state is not None or type(cause).__name__ in ("ResponseError", "AuthenticationError"):
         return f"refused: {_first_line(cause)}"
     return "cannot be reached"

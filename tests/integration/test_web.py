@@ -20,6 +20,7 @@ from app.resources import Resources, open_engine, open_redis
 from app.settings import Settings
 from app.streams import EVENTS, WORK_STREAMS, create_group, publish, read
 from tests import support
+from tests.integration.conftest import patient
 from tests.processes import environment, process
 from web import away, counts, queries
 from web.__main__ import main
@@ -35,7 +36,7 @@ Make = Callable[..., Settings]
 
 async def browse(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the dashboard with these settings; an exception inside is a 500, as it is for a browser."""
-    redis = open_redis(settings)
+    redis = open_redis(patient(settings))
     async with open_engine(settings, "web") as engine:
         transport = httpx2.ASGITransport(app=build_app(settings, engine, redis), raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
