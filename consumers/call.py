@@ -7,6 +7,7 @@ from app.domain import Channel, Outcome
 from app.store.notifications import Claim
 from consumers.providers import BadCredentials, Message, Provider, Rejected, Unavailable
 from consumers.retry import Result
+from consumers.time_limit import TimeLimit
 
 
 def message_of(c: Claim, channel: Channel) -> Message:
@@ -15,25 +16,27 @@ def message_of(c: Claim, channel: Channel) -> Message:
     return Message(key, channel, c.user_id, c.address, c.event_id, c.event_type, c.payload_json, c.attempt)
 
 
-async def call_provider(provider: Provider, message: Message, limit_s: float) -> Result:
-    """One call, never longer than `limit_s`. Only an explicit refusal is a refusal: all else that goes wrong is unknown."""
+async def call_provider(provider: Provider, message: Message, limit: TimeLimit) -> Result:
+    """One call, never longer than `limit`. Only an explicit refusal is a refusal: all else that goes wrong is unknown."""
+    task = limit.begin()
     try:
-        async with asyncio.timeout(limit_s):
-            receipt = await provider.send(message)
+        receipt = await provider.send(message)
         return Result(Outcome.SENT, receipt=None if receipt.id is None else str(receipt.id))
     except Rejected as error:
         return Result(Outcome.REJECTED, str(error))
     except Unavailable as error:
         locked_out = isinstance(error, BadCredentials)
         return Result(Outcome.UNAVAILABLE, str(error), retry_after_s=_seconds(error.retry_after_s), bad_credentials=locked_out)
-    except TimeoutError:
-        return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit_s:g} s")
     except asyncio.CancelledError as error:
-        if (task := asyncio.current_task()) is not None and task.cancelling():
+        passed = limit.passed(task)
+        if task.cancelling() > passed:  # somebody else cancels this call
             raise
-        return Result(Outcome.UNKNOWN, _words(error))  # something that the provider waited for was cancelled
+        # neither: something that the provider waited for was cancelled
+        return Result(Outcome.UNKNOWN, f"no answer from the provider within {limit.limit_s:g} s" if passed else _words(error))
     except Exception as error:
         return Result(Outcome.UNKNOWN, _words(error))
+    finally:
+        limit.end(task)
 
 
 def _words(error: BaseException) -> str:

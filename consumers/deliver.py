@@ -24,6 +24,7 @@ from consumers.providers import Provider
 from consumers.record import CLOCK, Attempt, Ended, Recorder, ids_of
 from consumers.retry import next_move
 from consumers.settle import Bury, CallOver, Settle
+from consumers.time_limit import TimeLimit
 from consumers.verdicts import DEAD_LETTER, after_claim, after_dead
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ class Deliver:
     ) -> None:
         self._pool, self._settings = resources.pool, resources.settings
         self._policy = self._settings.channel_policy(channel)
-        self._limit_s, self._lease_s = self._settings.provider_limit_s, self._settings.lease_s
+        self._limit, self._lease_s = TimeLimit(self._settings.provider_limit_s), self._settings.lease_s
         self._tally = resources.tally
         self._database, self._channel, self._provider, self._consumer = database, channel, provider, consumer
         self._circuit, self._claim_due, self._recorder = circuit, claim_due, recorder
@@ -118,9 +119,9 @@ class Deliver:
         task.add_done_callback(self._sends.discard)
 
     async def _send(self, attempt: Attempt) -> None:
-        limit_s, began_s = self._limit_s, time.clock_gettime(CLOCK)
-        fresh = began_s - attempt.claimed_s + limit_s <= self._lease_s
-        result = await call_provider(self._provider, message_of(attempt.claim, self._channel), limit_s) if fresh else None
+        began_s = time.clock_gettime(CLOCK)
+        fresh = began_s - attempt.claimed_s + self._limit.limit_s <= self._lease_s
+        result = await call_provider(self._provider, message_of(attempt.claim, self._channel), self._limit) if fresh else None
         took_s = time.clock_gettime(CLOCK) - began_s
         paused_s = None if result is None else self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)
         self._recorder.add(Ended(attempt, result, took_s, paused_s, self._judge))

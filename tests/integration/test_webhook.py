@@ -17,6 +17,7 @@ from consumers.providers import Message
 from consumers.providers.choose import open_providers
 from consumers.providers.webhook import open_webhook
 from consumers.retry import Result
+from consumers.time_limit import TimeLimit
 from tests.integration.consuming import consuming
 from tests.support import add_events, event
 
@@ -47,7 +48,7 @@ async def server(answer: bytes | None) -> AsyncIterator[tuple[str, list[bytes]]]
 
 async def sent_to(url: str, limit_s: float = 5) -> Result:
     async with open_webhook(url, "secret", 10, limit_s / 2) as provider:
-        return await call_provider(provider, MESSAGE, limit_s)
+        return await call_provider(provider, MESSAGE, TimeLimit(limit_s))
 
 
 async def test_a_message_is_one_post_with_its_idempotency_key() -> None:
@@ -128,14 +129,14 @@ async def test_what_a_server_says_unasked_answers_no_message(wait_until: Wait) -
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
         async with open_webhook(url, "", 10, 1) as provider:
-            assert (await call_provider(provider, MESSAGE, 5)).outcome is Outcome.SENT
-            assert (await call_provider(provider, MESSAGE, 5)).outcome is Outcome.SENT
+            assert (await call_provider(provider, MESSAGE, TimeLimit(5))).outcome is Outcome.SENT
+            assert (await call_provider(provider, MESSAGE, TimeLimit(5))).outcome is Outcome.SENT
             assert len(kept) == 1, "the connection is used again"
             connections: Any = vars(provider.session.connector)["_conns"]
             [[(idle, _)]] = connections.values()
             kept[0].write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
             await wait_until(lambda: idle.should_close)
-            assert (await call_provider(provider, MESSAGE, 5)).outcome is Outcome.SENT
+            assert (await call_provider(provider, MESSAGE, TimeLimit(5))).outcome is Outcome.SENT
     assert (got, len(kept)) == (3, 2)
 
 

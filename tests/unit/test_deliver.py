@@ -13,6 +13,7 @@ from consumers.call import call_provider, message_of
 from consumers.providers import Message, Provider, Receipt, Rejected, Unavailable
 from consumers.retry import Result
 from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict
+from consumers.time_limit import TimeLimit
 from consumers.verdicts import after_claim, after_dead, after_finish
 from tests.support import HANG, Scripted
 
@@ -22,7 +23,7 @@ LIMIT_S = 5.0
 
 
 async def call(answer: Any, limit_s: float = LIMIT_S) -> Result:
-    return await call_provider(Scripted(answer), MESSAGE, limit_s)
+    return await call_provider(Scripted(answer), MESSAGE, TimeLimit(limit_s))
 
 
 # ---- call_provider: only an explicit refusal is a refusal
@@ -61,7 +62,7 @@ async def test_a_time_limit_of_the_providers_own_is_unknown_too() -> None:
 
 
 async def test_an_answer_that_is_no_receipt_is_unknown() -> None:
-    assert (await call_provider(cast(Provider, Forgetful()), MESSAGE, LIMIT_S)).outcome is Outcome.UNKNOWN
+    assert (await call_provider(cast(Provider, Forgetful()), MESSAGE, TimeLimit(LIMIT_S))).outcome is Outcome.UNKNOWN
 
 
 class Forgetful:
