@@ -50,7 +50,7 @@ class DeadEntries:
 
 
 async def dead_letters(engine: AsyncEngine, rows: int = PAGE_ROWS) -> DeadRows:
-    """Dead letters that a row explains, by the indexes event_final and notification_final."""
+    """Dead letters that a row explains, by the indexes event_not_routed and notification_not_sent."""
     async with reading(engine) as (session, now):
         events = _newest(Event, EventStatus.FAILED).subquery()
         notifications = _newest(Notification, Status.FAILED).subquery()

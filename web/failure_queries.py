@@ -79,7 +79,7 @@ class FailureRows:
 
 
 async def failures(engine: AsyncEngine, over: timedelta) -> FailureRows:
-    """FAILED and UNKNOWN notifications that ended within `over`, by the index notification_final."""
+    """FAILED and UNKNOWN notifications that ended within `over`, by the index notification_not_sent."""
     async with reading(engine) as (session, now):
         since, width_s = now - over, over.total_seconds() / COLUMNS
         bound = {"since": since, "width_s": width_s, "rows": LOOKED_AT_ROWS, "columns": COLUMNS}

@@ -13,7 +13,7 @@ from app.models import Attempt, Event, Notification
 from app.settings import SIMULATED
 from web.queries import reading, unfinished
 
-LOOKED_AT = 2_000  # newest notifications among which the simulated ones are searched
+LOOKED_AT = 2_000  # newest calls, or notifications of a user, among which the simulated ones are searched
 SHOWN = 30
 SHOWN_OF_EACH = 8  # where all channels are shown
 PAYLOAD_CHARS = 20_000
@@ -111,40 +111,34 @@ async def calls(engine: AsyncEngine) -> CallRows:
 
 
 def _candidates(wanted: MailFilter) -> Subquery:
-    """By the index of one user's notifications, or by that of the finished ones."""
-    query = select(Notification).order_by(col(Notification.id).desc()).limit(LOOKED_AT)
+    """`id` and `attempt`: the newest calls, so that no backlog that was never tried is walked through; or those of one user."""
+    calls: list[Any] = [col(Attempt.notification_id).label("id"), col(Attempt.number).label("attempt")]
+    theirs: list[Any] = [col(Notification.id), col(Notification.attempt)]
+    columns = calls if wanted.user is None else theirs
+    query: Select[Any] = select(*columns).order_by(*(column.desc() for column in columns)).limit(LOOKED_AT)
     if wanted.user is not None:
         query = query.where(col(Notification.user_id) == wanted.user)
-    else:
-        query = query.where(col(Notification.final_status) == Status.SENT)
     if wanted.before is not None:
-        query = query.where(col(Notification.id) < wanted.before)
+        query = query.where(columns[0] < wanted.before)
     return query.subquery()
 
 
 def _sent(candidates: Subquery, channel: Channel, most: int) -> Select[Any]:
-    n, a, e = candidates.c, Attempt, Event
-    simulated = and_(col(a.notification_id) == n.id, col(a.number) == n.attempt, col(a.provider) == SIMULATED)
+    n, a, e = Notification, Attempt, Event
+    last = and_(col(n.id) == candidates.c.id, col(n.attempt) == candidates.c.attempt)
+    simulated = and_(col(a.notification_id) == col(n.id), col(a.number) == col(n.attempt), col(a.provider) == SIMULATED)
+    columns: list[Any] = [
+        col(n.id), col(n.event_pk), col(e.event_id), col(e.type), col(n.user_id), col(n.channel), col(n.address), col(n.attempt),
+        col(n.possible_duplicate), col(a.started_at), col(a.ended_at), func.left(cast(col(e.payload), Text), PAYLOAD_CHARS + 1),
+    ]  # fmt: skip
+    query: Select[Any] = select(*columns)
     return (
-        select(
-            n.id,
-            n.event_pk,
-            col(e.event_id),
-            col(e.type),
-            n.user_id,
-            n.channel,
-            n.address,
-            n.attempt,
-            n.possible_duplicate,
-            col(a.started_at),
-            col(a.ended_at),
-            func.left(cast(col(e.payload), Text), PAYLOAD_CHARS + 1),
-        )
-        .select_from(candidates)
+        query.select_from(candidates)
+        .join(n, last)
         .join(a, simulated)
-        .join(e, col(e.id) == n.event_pk)
-        .where(n.final_status == Status.SENT, n.channel == channel)
-        .order_by(n.id.desc())
+        .join(e, col(e.id) == col(n.event_pk))
+        .where(col(n.final_status) == Status.SENT, col(n.channel) == channel)
+        .order_by(col(n.id).desc())
         .limit(most)
     )
 

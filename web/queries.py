@@ -1,6 +1,7 @@
 """Lists of notifications: read only, bounded in rows and in time, whatever the tables hold.
 
-No index mentions `status` (claims stay HOT), so the unfinished are found by `done` and the finished by `final_status`.
+No index mentions `status` (claims stay HOT), so the unfinished are found by `done`, and what ended, but was not SENT, by
+`final_status`.
 """
 
 from collections.abc import AsyncIterator

@@ -88,11 +88,11 @@ def listing(wanted: Filter) -> tuple[Command, ...]:
 
 def mailbox() -> tuple[Command, ...]:
     """What the simulated providers took."""
-    newest = "select * from notification where final_status = 'SENT' order by id desc limit 2000"
-    attempt = "a.notification_id = n.id and a.number = n.attempt and a.provider = 'simulated'"
-    joined = f"join attempt a on {attempt} join event e on e.id = n.event_pk"
+    newest = "select * from attempt order by notification_id desc, number desc limit 2000"
+    last = "n.id = a.notification_id and n.attempt = a.number and n.status = 'SENT' and a.provider = 'simulated'"
+    joined = f"join notification n on {last} join event e on e.id = n.event_pk"
     columns = "n.id, n.channel, n.user_id, a.ended_at, e.type, e.payload"
-    return (Command("what is shown", f"select {columns} from ({newest}) n {joined} order by n.id desc limit 30"),)
+    return (Command("what is shown", f"select {columns} from ({newest}) a {joined} order by n.id desc limit 30"),)
 
 
 def story(event_pk: int) -> tuple[Command, ...]:

@@ -1,8 +1,9 @@
 """How a filter is looked for among millions: along the indexes that fit, in windows of ids that hold a bounded number of rows.
 
-An index is walked in the order of ids. `done` and `final_status` are indexed, `status` is not (so that claims stay HOT): finished
-rows are walked by `final_status`, unfinished ones by the relay's partial indexes, which are not in the order of ids. Those are
-taken whole while there are at most OPEN_ROWS of each kind, and looked for among all rows otherwise. Read only.
+An index is walked in the order of ids. `done` and `final_status` are indexed, `status` is not (so that claims stay HOT). Of
+finished rows, SENT ones are walked by the primary key, as nearly all are, and others by `final_status`; unfinished ones by the
+relay's partial indexes, which are not in the order of ids. Those are taken whole while there are at most OPEN_ROWS of each kind,
+and looked for among all rows otherwise. Read only.
 """
 # ruff: noqa: S608 (the parts of the statements are constants of this file; what was asked for is bound)
 
@@ -95,8 +96,10 @@ async def plan(session: AsyncSession, wanted: Filter) -> Plan:
     if wanted.user is not None:
         return Plan(walks=("user_id = :user",), conditions=conditions, bound=bound)
     statuses = wanted.statuses or (ENDED_BADLY if wanted.reason else WITH_ERROR if wanted.error else ())
+    if not statuses or Status.SENT in statuses:
+        return Plan(walks=("true",), conditions=conditions, bound=bound)
     final, unfinished = [s for s in statuses if s.final], any(not s.final for s in statuses)
-    walks = tuple(f"final_status = '{s}'" for s in final) if statuses else ("true",)
+    walks = tuple(f"final_status = '{s}'" for s in final)
     if not unfinished:
         return Plan(walks=walks, conditions=conditions, bound=bound)
     channels = [wanted.channel] if wanted.channel else list(Channel)

@@ -22,6 +22,7 @@ from consumers.providers.simulated import Simulated
 from tests import support
 from tests.integration.consuming import consuming
 from tests.integration.test_web import BASE, browse, page
+from web import mailbox_queries
 
 Wait = Callable[..., Awaitable[Any]]
 Make = Callable[..., Settings]
@@ -94,6 +95,20 @@ async def test_one_channel_is_paged(browser: httpx2.AsyncClient, resources: Reso
         older = re.search(r'href="/admin/queues([^"]*)" rel="next"', answer)
         link = older[1].replace("&amp;", "&") if older else ""
     assert sorted(shown) == ids
+
+
+async def test_a_backlog_that_was_never_tried_hides_nothing(
+    browser: httpx2.AsyncClient, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_queries, "LOOKED_AT", 3)
+    ids = await support.add_notifications(resources, 10)
+    await support.change(resources, "notification", ids[:2], "status = 'SENT', attempt = 2")
+    await resources.pool.execute(
+        "insert into attempt (notification_id, number, provider, consumer, started_at, ended_at, outcome) select id, number, "
+        "'simulated', 'c', now(), now(), case number when 1 then 'unavailable' else 'sent' end "
+        "from notification, generate_series(1, 2) as number where status = 'SENT'"
+    )
+    assert re.findall(r'id="mail-(\d+)"', await page(browser, "/mailbox")) == [str(i) for i in reversed(ids[:2])]
 
 
 async def test_a_click_sets_a_fault_that_ends_by_itself(browser: httpx2.AsyncClient, resources: Resources) -> None:

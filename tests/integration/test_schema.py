@@ -52,6 +52,20 @@ async def test_apply_mends_what_it_can(database_url: str) -> None:
     assert await differences(database_url) == []
 
 
+async def test_apply_takes_away_the_indexes_that_others_took_the_place_of(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("""
+        drop index notification_not_sent, event_not_routed;
+        create index notification_final on notification (final_status, id) where final_status is not null;
+        create index event_final on event (final_status, id) where final_status is not null;
+    """)
+    await schema.apply(database_url)
+    found = {r["indexname"] for r in await connection.fetch("select indexname from pg_indexes where schemaname = 'public'")}
+    await connection.close()
+    assert {"notification_not_sent", "event_not_routed"} < found
+    assert not {"notification_final", "event_final"} & found
+
+
 async def test_a_statement_that_fails_is_one_line_with_its_place(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "schema_text", lambda: "create table fine (id int);\ncreate table broken (id nonsense);\n")
     with pytest.raises(schema.SchemaError, match=r'^schema\.sql line 2: type "nonsense" does not exist$'):

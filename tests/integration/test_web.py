@@ -180,15 +180,18 @@ async def test_counts_are_exact_at_least_or_estimated(
     settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await support.add_notifications(resources, 40)
-    await support.change(resources, "notification", ids, "status = 'SENT'")
+    await support.change(resources, "notification", ids[:38], "status = 'SENT'")
+    await support.change(resources, "notification", ids[38:], "status = 'FAILED', reason = 'rejected'")
     async with open_engine(settings, "web") as engine:
         found = await counts.counts(engine)
-        assert found.notifications[Status.SENT] == Count(40)
+        assert found.notifications[Status.SENT] == Count(38)
         assert found.events == {s: Count(40 if s is EventStatus.ROUTED else 0) for s in EventStatus}
         monkeypatch.setattr(counts, "COUNTED_ROWS", 10)
         assert (await counts.counts(engine)).notifications[Status.SENT] == Count(10, Precision.AT_LEAST)
         await resources.pool.execute("analyze")
-        assert (await counts.counts(engine)).notifications[Status.SENT] == Count(40, Precision.ABOUT)
+        found = await counts.counts(engine)
+        assert found.notifications[Status.SENT] == Count(38, Precision.ABOUT)
+        assert found.notifications[Status.FAILED] == Count(2)
 
 
 async def test_what_is_owed_is_told_per_stream(settings: Settings, resources: Resources) -> None:

@@ -236,12 +236,13 @@ async def test_in_an_empty_table_every_time_is_fine(browser: httpx2.AsyncClient)
 
 
 WALKS = {
-    "status=FAILED": "notification_final",
-    "status=FAILED or UNKNOWN": "notification_final",
+    "status=FAILED": "notification_not_sent",
+    "status=SENT": "notification_pkey",
+    "status=FAILED or UNKNOWN": "notification_not_sent",
     "user=ann&status=FAILED": "notification_of_user",
     "type=RARE": "notification_pkey",
     "provider=webhook": "attempt_pkey",
-    "error=x": "notification_final",
+    "error=x": "notification_not_sent",
     "status=PENDING": "notification_p",
     "event=evt": "notification_once",
     "since=1h&channel=SMS": "notification_pkey",

@@ -130,7 +130,7 @@ async def test_failures_and_retries_are_found_by_their_indexes(settings: Setting
     async with open_engine(settings, "web") as engine, reading(engine) as (session, now):
         await session.execute(text("set local enable_seqscan = off"))
         for statement, values, index in (
-            (failure_queries.KINDS, {**bound, "since": now}, "notification_final"),
+            (failure_queries.KINDS, {**bound, "since": now}, "notification_not_sent"),
             (retry_queries.statement(), {"minutes": 60}, "notification_p"),
         ):
             told = "\n".join(await session.scalars(text(f"explain {statement}"), values))
