@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import NoBackoff
 
-from app.packing import pack_in_c
+from app.kept import Kept
+from app.redis_client import HotRedis
 from app.settings import Settings
 from app.severed import SeveredConnection
 from app.tally import Tally
@@ -54,9 +54,9 @@ class Resources:
 
     settings: Settings
     pool: "asyncpg.Pool[asyncpg.Record]"
-    hot: "asyncpg.Pool[asyncpg.Record]"
-    redis: Redis
-    reader: Redis
+    hot: Kept
+    redis: HotRedis
+    reader: HotRedis
     tally: Tally = field(default_factory=Tally)
 
 
@@ -73,41 +73,48 @@ async def open_resources(settings: Settings, process: str, pool_size: int = 8) -
     finally:
         await reader.aclose()
         await redis.aclose()
-        await asyncio.gather(_close_pool(pool), _close_pool(hot))
+        await asyncio.gather(_close_pool(pool), hot.close())
 
 
-async def _open_pools(settings: Settings, process: str, size: int) -> "list[asyncpg.Pool[asyncpg.Record]]":
-    """The pool for all statements, and the hot one. Where a connection of one is half open, those of both are suspect."""
+async def _open_pools(settings: Settings, process: str, size: int) -> "tuple[asyncpg.Pool[asyncpg.Record], Kept]":
+    """The pool for all statements, and the hot connections. Where one is half open, all are suspect."""
     expiring: set[asyncio.Task[None]] = set()
 
     def expire() -> None:
-        for pool in pools:
-            expiring.add(task := loop.create_task(pool.expire_connections()))
-            task.add_done_callback(expiring.discard)
+        hot.expire()
+        expiring.add(task := loop.create_task(pool.expire_connections()))
+        task.add_done_callback(expiring.discard)
 
     async def init(connection: Any) -> None:
         connection.expire = expire
 
-    def create(session: dict[str, str], size: int) -> "asyncpg.Pool[asyncpg.Record]":
-        return asyncpg.create_pool(
-            settings.database_url,
-            connection_class=SeveredConnection,
+    def how(session: dict[str, str]) -> dict[str, Any]:
+        return {
+            "dsn": settings.database_url,
+            "connection_class": SeveredConnection,
+            "timeout": CONNECT_WITHIN_S,
+            "command_timeout": settings.statement_within_s,
+            "server_settings": {**session, "application_name": f"tidings {process}"},
+        }
+
+    async def connect() -> Any:
+        connection = await asyncpg.connect(**how(HOT_SESSION))
+        await init(connection)
+        return connection
+
+    loop, hot = asyncio.get_running_loop(), Kept(connect, HOT_SIZE)
+    try:
+        pool = await asyncpg.create_pool(
+            **how(SESSION),
             init=init,
             min_size=0,  # a floor is kept up in the background, with a traceback in the log each time that PostgreSQL is away
             max_size=size,
-            timeout=CONNECT_WITHIN_S,
-            command_timeout=settings.statement_within_s,
             reset=_keep_session,
-            server_settings={**session, "application_name": f"tidings {process}"},
         )
-
-    loop, pools = asyncio.get_running_loop(), []
-    try:
-        pools += [await create(SESSION, size), await create(HOT_SESSION, HOT_SIZE)]
-        await asyncio.gather(*(pool.fetchval("select 1") for pool in pools))  # so the first claim's lease does not wait for one
+        await asyncio.gather(pool.fetchval("select 1"), hot.fetch("select 1"))  # so the first claim's lease does not wait for one
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
         raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
-    return pools
+    return pool, hot
 
 
 async def _keep_session(_connection: object) -> None:
@@ -122,17 +129,9 @@ async def _close_pool(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         pool.terminate()
 
 
-def open_redis(settings: Settings) -> Redis:
+def open_redis(settings: Settings) -> HotRedis:
     """The client for writes and short reads: one try each, answers as bytes."""
-    client = Redis.from_url(
-        settings.redis_url,
-        legacy_responses=False,
-        socket_timeout=settings.redis_timeout_s,
-        socket_connect_timeout=settings.redis_timeout_s,
-        retry=Retry(NoBackoff(), 0),
-    )
-    pack_in_c(client)
-    return client
+    return _client(settings, settings.redis_timeout_s)
 
 
 def read_within_s(settings: Settings) -> float:
@@ -140,16 +139,22 @@ def read_within_s(settings: Settings) -> float:
     return READ_BLOCK_MAX_S + min(settings.redis_timeout_s, READ_ANSWER_MAX_S)
 
 
-def open_reader(settings: Settings) -> Redis:
-    """The client of blocking reads: its socket time limit is above the longest block; the read itself may be repeated."""
-    client = Redis.from_url(
+def open_reader(settings: Settings) -> HotRedis:
+    """The client of blocking reads: its time limit is above the longest block."""
+    client = _client(settings, read_within_s(settings))
+    client.blocks = True
+    return client
+
+
+def _client(settings: Settings, answer_within_s: float) -> HotRedis:
+    client = HotRedis.from_url(
         settings.redis_url,
         legacy_responses=False,
-        socket_timeout=read_within_s(settings),
+        socket_timeout=answer_within_s,
         socket_connect_timeout=settings.redis_timeout_s,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 1),
+        retry=Retry(NoBackoff(), 0),
     )
-    pack_in_c(client)
+    assert isinstance(client, HotRedis)
     return client
 
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from app.domain import Channel, Outgoing
-from app.lua import FORGET_CONSUMERS, PUBLISH, RECLAIM, SET_IDLE, WATERMARK
+from app.lua import ACKNOWLEDGE, FORGET_CONSUMERS, PUBLISH, RECLAIM, SET_IDLE, WATERMARK
 
 GROUP = "tidings"
 EVENTS = "tidings:{0}:events"
@@ -146,17 +146,14 @@ def _entry(entry_id: bytes, fields: Sequence[bytes], deliveries: int, field: byt
 
 
 async def acknowledge(redis: Redis, stream: str, ids: Sequence[bytes]) -> None:
-    """XACK and XDEL in one MULTI: so XLEN is the backlog, and the oldest entry the oldest work."""
+    """XACK and XDEL in one step: so XLEN is the backlog, and the oldest entry the oldest work. At most 500."""
     await acknowledge_all(redis, [(stream, ids)])
 
 
-async def acknowledge_all(redis: Redis, ids: Iterable[tuple[str, Sequence[bytes]]]) -> None:
-    """The same for several streams, in one MULTI for all."""
-    async with redis.pipeline(transaction=True) as pipe:
-        for stream, its in ids:
-            pipe.xack(stream, GROUP, *its)
-            pipe.xdel(stream, *its)
-        await pipe.execute()
+async def acknowledge_all(redis: Redis, ids: Sequence[tuple[str, Sequence[bytes]]]) -> None:
+    """The same for several streams, in one step for all."""
+    counts = [len(its) for _, its in ids]
+    await ACKNOWLEDGE(redis, [stream for stream, _ in ids], [GROUP, *counts, *(i for _, its in ids for i in its)])
 
 
 async def bury(redis: Redis, stream: str, entry: Entry, reason: str) -> None:

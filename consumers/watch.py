@@ -10,12 +10,11 @@ import select
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import structlog
-from redis.exceptions import RedisError
 
 from app.resources import Resources, read_within_s
 from consumers.consumer import Consumer
@@ -72,7 +71,7 @@ class Watch:
         self._resources, self._database, self._consumers, self._left = resources, database, consumers, left
         self._still = Still(signs)
         self._hangs_after_s = hangs_after_s(resources.settings.reclaim_after_s)
-        self._read_within_s = 2 * read_within_s(resources.settings) + 1  # it is repeated once
+        self._read_within_s = 2 * read_within_s(resources.settings) + 1  # it may have to connect first
 
     async def run(self) -> None:
         """Looks once a second, for ever."""
@@ -82,7 +81,7 @@ class Watch:
 
     async def look(self) -> None:
         for consumer in self._consumers:
-            await self._look_at_read(consumer)
+            self._look_at_read(consumer)
         name, looks = self._still.look()
         if looks * LOOK_EVERY_S < self._hangs_after_s:
             return
@@ -90,15 +89,14 @@ class Watch:
             self._left(f"duty {name!r} has stood still for {looks * LOOK_EVERY_S:.0f} s: {STARTS_ANEW}")
         self._still.forgive()
 
-    async def _look_at_read(self, consumer: Consumer) -> None:
+    def _look_at_read(self, consumer: Consumer) -> None:
         """A read whose answer never comes: its socket time limit should have ended it."""
         since_s = consumer.reading_since_s
         if since_s is None or time.monotonic() - since_s < self._read_within_s:
             return
         consumer.reading_since_s = None
         log.error("a read hangs: connecting anew", stream=consumer.stream, after_s=round(self._read_within_s, 1))
-        with suppress(RedisError, OSError):  # it is closed even so
-            await self._resources.reader.connection_pool.disconnect()
+        self._resources.reader.hang_up()
 
     async def _servers_are_there(self) -> bool:
         """Who waits for a server does not hang. Redis must take writes, and no statement has failed lately."""

@@ -19,9 +19,9 @@ class Script:
     async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         """The script's answer. Raises redis.RedisError; after a lost answer the script may have run."""
         try:
-            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+            return await redis.execute_command(b"EVALSHA", self.sha, len(keys), *keys, *args)  # type: ignore[no-untyped-call]
         except NoScriptError:
-            return await redis.eval(self.text, len(keys), *keys, *args)
+            return await redis.execute_command(b"EVAL", self.text, len(keys), *keys, *args)  # type: ignore[no-untyped-call]
 
 
 PUBLISH = Script("publish")
@@ -30,4 +30,5 @@ SET_IDLE = Script("set_idle")
 WATERMARK = Script("watermark")
 TOKEN_BUCKET = Script("token_bucket")
 CHANNEL_TOKENS = Script("channel_tokens")
+ACKNOWLEDGE = Script("acknowledge")
 FORGET_CONSUMERS = Script("forget_consumers")

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 
 if TYPE_CHECKING:
+    from app.kept import Kept
+
     Pool = asyncpg.Pool[asyncpg.Record]
+    Fetching = Pool | Kept
     Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 Item = TypeVar("Item")

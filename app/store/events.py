@@ -10,7 +10,7 @@ from app.domain import Event
 from app.store.batch import all_or_each
 
 if TYPE_CHECKING:
-    from app.store.batch import Pool
+    from app.store.batch import Fetching
 
 
 Key: TypeAlias = tuple[str, str]  # source and event_id
@@ -60,14 +60,14 @@ join event e on e.source = any(array[u.source]) and e.event_id = any(array[u.eve
 """
 
 
-async def insert_events(pool: "Pool", events: Sequence[NewEvent]) -> list[Stored]:
+async def insert_events(hot: "Fetching", events: Sequence[NewEvent]) -> list[Stored]:
     """Store a batch, committed on return; one answer per event, in order. Ids within the batch must differ.
 
     Raises batch.AWAY errors where PostgreSQL is away; then events may or may not have been stored.
     """
 
     async def run(part: Sequence[NewEvent]) -> list[Stored]:
-        return await _insert(pool, part)
+        return await _insert(hot, part)
 
     ordered = sorted(events, key=id_of)  # two batches with the same ids lock them in the same order
     stored = dict(zip(map(id_of, ordered), await all_or_each(ordered, run, _refused), strict=True))
@@ -79,12 +79,12 @@ def id_of(new: NewEvent) -> Key:
     return new.event.source, new.event.event_id
 
 
-async def _insert(pool: "Pool", events: Sequence[NewEvent]) -> list[Stored]:
-    rows = await pool.fetch(INSERT, *_columns(events))
+async def _insert(hot: "Fetching", events: Sequence[NewEvent]) -> list[Stored]:
+    rows = await hot.fetch(INSERT, *_columns(events))
     if len(rows) == len(events):  # as a rule all are new, and come back in their order
         return [Stored(row_id, published_at, None) for row_id, published_at, _, _ in rows]
     added = {(source, event_id): Stored(row_id, published_at, None) for row_id, published_at, source, event_id in rows}
-    known = await _body_hashes(pool, [key for key in map(id_of, events) if key not in added])
+    known = await _body_hashes(hot, [key for key in map(id_of, events) if key not in added])
     return [added.get(key) or Stored(None, None, known.get(key)) for key in map(id_of, events)]
 
 
@@ -103,8 +103,8 @@ def _joined(column: Sequence[str]) -> str:
     return text
 
 
-async def _body_hashes(pool: "Pool", keys: Sequence[Key]) -> dict[Key, bytes]:
-    rows = await pool.fetch(SAME_IDS, [source for source, _ in keys], [event_id for _, event_id in keys])
+async def _body_hashes(hot: "Fetching", keys: Sequence[Key]) -> dict[Key, bytes]:
+    rows = await hot.fetch(SAME_IDS, [source for source, _ in keys], [event_id for _, event_id in keys])
     return {(r["source"], r["event_id"]): r["body_hash"] for r in rows}
 
 

@@ -19,7 +19,7 @@ from app.store.notifications import Claim, ClaimVerdict, Ending, Finish, Rules, 
 from app.store.routing import CHANNELS, Added, Routing, decisions_json, route_events
 
 if TYPE_CHECKING:
-    from app.store.batch import Pool
+    from app.store.batch import Fetching, Pool
 
 ROUTE_PLAIN = """
 with routed as (
@@ -73,7 +73,7 @@ async def route(resources: Resources, routings: Sequence[Routing]) -> list[Added
         return await route_events(resources.pool, plain)
 
 
-async def claim_due(hot: "Pool", ids: Sequence[int], me: str, lease_s: float) -> list[Claim]:
+async def claim_due(hot: "Fetching", ids: Sequence[int], me: str, lease_s: float) -> list[Claim]:
     """A claim for each of `ids` that is PENDING, due and not expired, committed on return."""
 
     async def run(part: Sequence[int]) -> list[Claim]:
@@ -103,7 +103,7 @@ async def finish(resources: Resources, endings: Sequence[Ending]) -> list[Finish
     return told + (await judge_endings(resources.pool, others) if others else [])
 
 
-async def _route_plain(hot: "Pool", routings: Sequence[Routing]) -> list[Added]:
+async def _route_plain(hot: "Fetching", routings: Sequence[Routing]) -> list[Added]:
     async def run(part: Sequence[Routing]) -> list[Added]:
         ids, decisions = [r.event.id for r in part], [decisions_json(r.decisions) for r in part]
         rows = await hot.fetch(ROUTE_PLAIN, ids, decisions, [",".join(r.channels) for r in part])
@@ -112,7 +112,7 @@ async def _route_plain(hot: "Pool", routings: Sequence[Routing]) -> list[Added]:
     return await repeat_deadlocks(routings, run)
 
 
-async def _finish_sent(hot: "Pool", endings: Sequence[Ending]) -> list[Finish]:
+async def _finish_sent(hot: "Fetching", endings: Sequence[Ending]) -> list[Finish]:
     """Nothing where PostgreSQL refuses one of them: whoever looks closer finds out which."""
 
     async def run(part: Sequence[Ending]) -> list[Finish]:

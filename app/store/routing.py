@@ -12,7 +12,7 @@ from app.domain import Channel, Decision, EventStatus, Preference, Reason, Statu
 from app.store.batch import all_or_each
 
 if TYPE_CHECKING:
-    from app.store.batch import Pool
+    from app.store.batch import Fetching, Pool
 
 
 class EventVerdict(StrEnum):
@@ -108,9 +108,9 @@ from told join mine using (id) where e.id = told.id and mine.status = 'NEW'
 """
 
 
-async def read_events(pool: "Pool", ids: Sequence[int]) -> list[EventRow]:
+async def read_events(hot: "Fetching", ids: Sequence[int]) -> list[EventRow]:
     """The events that exist of `ids`, in any order, each with what may be done with it now."""
-    return [_event_row(r) for r in await pool.fetch(READ, ids)]
+    return [_event_row(r) for r in await hot.fetch(READ, ids)]
 
 
 async def route_events(pool: "Pool", routings: Sequence[Routing]) -> list[Added]:

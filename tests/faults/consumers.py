@@ -70,11 +70,11 @@ def build_in(harm: Harm) -> None:
         harm.at("before_claim")
         return await claim(*given, **named)
 
-    async def call_or_harm(provider: Any, message: Any, limit_s: float) -> Any:
+    async def call_or_harm(provider: Any, message: Any, limit: Any) -> Any:
         in_mid_send.add(int(message.idempotency_key.partition("-")[0]))  # the last look at its lease was before this
         harm.at("poison", message.event_id)
         harm.at("after_claim")
-        return await call_provider(provider, message, limit_s)
+        return await call_provider(provider, message, limit)
 
     async def finish_or_harm(resources: Any, endings: Sequence[Any]) -> Any:
         harm.at("before_record")

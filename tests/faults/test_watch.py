@@ -13,16 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from structlog.testing import capture_logs
 
 from app import local
 from app.accept import Acceptor
 from app.batches import Shared
 from app.domain import Channel
-from app.resources import Resources, open_resources, read_within_s
+from app.resources import Resources, open_reader, open_resources, read_within_s
 from app.settings import Settings
 from consumers.circuit import Circuit
 from consumers.consumer import Consumer
@@ -207,9 +204,8 @@ async def test_a_half_open_connection_heals_within_3_s(
 async def test_a_read_that_its_time_limit_does_not_end_is_ended_by_the_watch(resources: Resources, wait_until: Wait) -> None:
     provider = Scripted()
     async with half_open(resources.settings.redis_url) as way:
-        deaf = Redis.from_url(
-            f"redis://127.0.0.1:{way.port}", legacy_responses=False, socket_timeout=None, retry=Retry(NoBackoff(), 0)
-        )
+        deaf = open_reader(resources.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{way.port}"}))
+        deaf.connection_pool.connection_kwargs["socket_timeout"] = 3600
         with capture_logs() as lines:
             async with consuming(replace(resources, reader=deaf), provider), Acceptor(resources).running() as acceptor:
                 await acceptor.accept(event())

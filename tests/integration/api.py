@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from app.accept import Acceptor
 from app.api.server import build_app, server_config
+from app.kept import Kept
 from app.listen import listen
 from app.resources import Resources, open_engine, open_resources
 from app.settings import Settings
@@ -52,7 +53,7 @@ async def open_api_without_postgresql(settings: Settings) -> AsyncIterator[Api]:
         open_resources(settings, "test api") as resources,
         open_engine(away, "test history") as engine,
         asyncpg.create_pool(away.database_url, min_size=0, max_size=2, timeout=5) as pool,
-        serve_in_process(replace(resources, pool=pool, hot=pool), engine) as api,
+        serve_in_process(replace(resources, pool=pool, hot=Kept(lambda: asyncpg.connect(away.database_url), 1)), engine) as api,
     ):
         yield api
 

@@ -194,7 +194,7 @@ async def test_a_group_that_is_gone_is_made_again_at_0(resources: Resources, wai
     async with consuming(resources, handler):
         await publish(resources, 1)
         await wait_until(lambda: handler.seen == [1])
-        await resources.redis.execute_command(*loss.split())  # type: ignore[no-untyped-call]
+        await resources.redis.execute_command(*loss.split())
         await publish(resources, 2)
         await wait_until(lambda: handler.seen == [1, 2])
 

@@ -109,7 +109,7 @@ async def test_where_redis_refuses_the_bucket_events_are_routed_all_the_same(
     """Out of memory, only routing empties the stream that fills it. Bob's bucket, charged first, still expires."""
     pks = await add_events(resources, event("evt-1", user_id="bob"), event("evt-2", user_id="ann"))
     settled: list[object] = []
-    await resources.redis.execute_command(*fault.split())  # type: ignore[no-untyped-call]
+    await resources.redis.execute_command(*fault.split())
     try:
         entries = [Entry(b"%d-1" % pk, pk, 1) for pk in pks]
         await Route(resources, Database())(entries, lambda _entry, verdict: settled.append(verdict))

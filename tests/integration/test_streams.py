@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app import streams
 from app.domain import Channel, Outgoing
-from app.resources import open_redis
+from app.resources import open_reader, open_redis
 from app.settings import load_settings
 from app.streams import DEAD, EVENTS, GROUP, Entry, Head
 
@@ -114,11 +114,12 @@ async def test_each_entry_is_read_by_one_consumer_once(redis: Redis) -> None:
     assert [(consumer, count) for _, consumer, count in await pending(redis)] == [("me", 1), ("me", 1), ("other", 1)]
 
 
-async def test_a_blocking_read_ends_with_the_first_entry(redis: Redis, wait_until: Wait) -> None:
-    reading = asyncio.create_task(streams.read(redis, EVENTS, "me", 10, 4000))
-    await wait_until(lambda: blocked(redis))
-    await publish(redis, 1)
-    assert rows_of(await reading) == [1]
+async def test_a_blocking_read_ends_with_the_first_entry(redis: Redis, redis_url: str, wait_until: Wait) -> None:
+    async with open_reader(load_settings(_env_file=None, redis_url=redis_url)) as reader:
+        reading = asyncio.create_task(streams.read(reader, EVENTS, "me", 10, 400))
+        await wait_until(lambda: blocked(redis))
+        await publish(redis, 1)
+        assert rows_of(await reading) == [1]
 
 
 async def test_a_blocking_read_of_nothing_answers_nothing(redis: Redis) -> None:
