@@ -32,6 +32,7 @@ WAIT_FOR_XADD_S = 1.0
 PART_EVENTS = 500  # a transaction; one request may make it more
 WAITING_MAX = 20_000  # events in memory, and the length of their payloads; more are refused rather than kept
 WAITING_MAX_CHARS = 64 * 2**20
+POINT, PLUS = b".+"  # as numbers, which bytes are searched for faster than for bytes
 
 
 class Accepted(StrEnum):
@@ -150,20 +151,17 @@ def canonical(event: Event) -> bytes:
 
     Unlike RFC 8785, whole numbers beyond 2**53 keep all their digits.
     """
-    return orjson.dumps(
-        [
-            event.source,
-            event.event_id,
-            event.type,
-            event.user_id,
-            _whole(event.payload),
-            event.occurred_at,
-            None if event.channels is None else sorted(set(event.channels)),
-            event.send_at,
-            event.expires_at,
-        ],
-        option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z,
-    )
+    text = _spell(event, event.payload)
+    if POINT in text or PLUS in text:  # there may be a 250.0 or 1e+16: looking for one took half the time of all this
+        return _spell(event, _whole(event.payload))
+    return text
+
+
+def _spell(event: Event, payload: Any) -> bytes:
+    event_id, kind, user_id, _, occurred_at, source, channels, send_at, expires_at = event
+    asked = None if channels is None else sorted(set(channels))
+    told = [source, event_id, kind, user_id, payload, occurred_at, asked, send_at, expires_at]
+    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
 
 
 def _whole(value: Any) -> Any:

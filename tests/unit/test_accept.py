@@ -30,6 +30,7 @@ def test_a_whole_number_has_one_spelling_however_deep() -> None:
     assert payload(amount=250) == payload(amount=250.0)
     assert payload(zero=0) == payload(zero=-0.0)
     assert payload(deep=[{"amount": 250}]) == payload(deep=[{"amount": 250.0}])
+    assert all(payload(amount=10**digits) == payload(amount=1.0 * 10**digits) for digits in range(19))
 
 
 def test_the_order_of_members_does_not_count() -> None:
