@@ -117,9 +117,15 @@ class Acceptor:
             _fail(requests, error)
             return
         self._not_stored.over()
-        self._resources.tally.count(Kind.ACCEPTED, n=sum([s.row_id is not None for s in stored.values()]))
-        rows = [_outgoing(new.event, stored[key]) for key, new in first.items() if stored[key].published_at is not None]
-        self._publish_soon(requests, judge_all(news, first, stored), rows, started)
+        added = sum([its.row_id is not None for its in stored.values()])
+        self._resources.tally.count(Kind.ACCEPTED, n=added)
+        rows = [
+            Outgoing(its.row_id, event.event_id, event.user_id, event.type, its.published_at)
+            for (event, _, _), its in zip(first.values(), stored.values(), strict=True)
+            if its.row_id is not None and its.published_at is not None
+        ]
+        answers = [Accepted.NEW] * added if added == len(news) else judge_all(news, first, stored)
+        self._publish_soon(requests, answers, rows, started)
 
     def _publish_soon(self, requests: list[_Request], answers: list[Accepted], rows: list[Outgoing], started: float) -> None:
         """In the background, so that the next batch commits meanwhile."""
@@ -215,12 +221,6 @@ def judge(new: NewEvent, stored: Stored) -> Accepted:
 def judge_repeat(new: NewEvent, first_hash: bytes, first: Stored) -> Accepted:
     """The answer for an event whose id came a second time in one batch."""
     return judge(new, Stored(None, None, first_hash if first.row_id is not None else first.body_hash))
-
-
-def _outgoing(event: Event, stored: Stored) -> Outgoing:
-    assert stored.row_id is not None
-    assert stored.published_at is not None
-    return Outgoing(stored.row_id, event.event_id, event.user_id, event.type, stored.published_at)
 
 
 def _line(event: Event, answer: Accepted) -> Line:

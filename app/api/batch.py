@@ -72,9 +72,10 @@ def judge(asked: Any) -> Event | Problem:
 
 def result(index: int, one: Event | Problem, became: Accepted | Problem, asked: Any) -> dict[str, object]:
     """The answer for one event: accepted, duplicate, or rejected with the problem it would have been answered with alone."""
+    if isinstance(one, Event) and (became is Accepted.NEW or became is Accepted.DUPLICATE):
+        return {"index": index, "eventId": one.event_id, "status": became}
     problem = refusal(became) if isinstance(became, Accepted) else became
     told = one.event_id if isinstance(one, Event) else asked.get("eventId") if isinstance(asked, dict) else None
-    known = {"index": index, "eventId": told if isinstance(told, str) else None}
-    if problem is None:
-        return {**known, "status": became}
-    return {**known, "status": "rejected", "error": problem_json(problem)}
+    assert problem is not None
+    told_id = told if isinstance(told, str) else None
+    return {"index": index, "eventId": told_id, "status": "rejected", "error": problem_json(problem)}

@@ -18,7 +18,7 @@ from app.payload import first_fault
 ERRORS_MAX = 50  # of one body
 CLIP_CHARACTERS = 60
 FIRST_YEAR, LAST_YEAR = 1970, 9999
-INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[+-]\d\d(:?\d\d)?)", re.ASCII)
+INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:[Zz]|[+-]\d\d(?::?\d\d)?)", re.ASCII)
 INSTANT_RULE = "must be an ISO 8601 date and time with Z or an offset, such as 2026-03-31T16:30:00Z"
 YEAR_RULE = f"must lie in the years {FIRST_YEAR} to {LAST_YEAR} (UTC)"
 
@@ -73,17 +73,10 @@ class EventBody(Body):
     expires_at: Instant | None = None
 
     def event(self) -> Event:
+        told = (self.event_id, self.event_type, self.user_id, self.payload, self.timestamp)
         asked = self.channels
-        return Event(
-            event_id=self.event_id,
-            type=self.event_type,
-            user_id=self.user_id,
-            payload=self.payload,
-            occurred_at=self.timestamp,
-            channels=None if asked is None else tuple(channel for channel in Channel if channel in asked),
-            send_at=self.send_at,
-            expires_at=self.expires_at,
-        )
+        channels = None if asked is None else tuple([channel for channel in Channel if channel in asked])
+        return Event(*told, "", channels, self.send_at, self.expires_at)  # by position: by name it would take half as long again
 
 
 class _PreferencesMembers(Body):
