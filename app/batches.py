@@ -1,4 +1,4 @@
-"""Work in sets: what arrives while a batch is under way goes into the next one. No timer, so no wait is added when idle."""
+"""Work in sets: what arrives while a batch is under way goes into the next one. No wait is added when idle, unless asked for."""
 
 import asyncio
 from collections import deque
@@ -15,12 +15,13 @@ Answer = TypeVar("Answer")
 class Batches(Generic[T]):
     """Collects items and hands them to `work`, at most `limit` at a time and one batch at a time, in order.
 
+    `linger_s`: the first item waits so long for others, where nobody waits for it.
+
     `work` answers for its own errors; one that escapes it ends `run`, and with it the process (its duty cannot go on).
     """
 
-    def __init__(self, work: Callable[[list[T]], Awaitable[None]], limit: int = 500) -> None:
-        self._work = work
-        self._limit = limit
+    def __init__(self, work: Callable[[list[T]], Awaitable[None]], limit: int = 500, linger_s: float = 0.0) -> None:
+        self._work, self._limit, self._linger_s = work, limit, linger_s
         self._waiting: deque[T] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -40,6 +41,8 @@ class Batches(Generic[T]):
         """For ever: the next batch as soon as there is something in it."""
         while True:
             await self._wake.wait()
+            if self._linger_s:
+                await asyncio.sleep(self._linger_s)
             while self._waiting:
                 await self._work(self._take())
                 unless_cancelled()
@@ -64,9 +67,9 @@ class Shared(Generic[T, Answer]):
     `call` gives an answer per ask, in order; what it raises is raised by all that shared it.
     """
 
-    def __init__(self, call: Callable[[list[T]], Awaitable[list[Answer]]]) -> None:
+    def __init__(self, call: Callable[[list[T]], Awaitable[list[Answer]]], linger_s: float = 0.0) -> None:
         self._call = call
-        self._asks: Batches[tuple[T, asyncio.Future[Answer]]] = Batches(self._answer)
+        self._asks: Batches[tuple[T, asyncio.Future[Answer]]] = Batches(self._answer, linger_s=linger_s)
 
     async def __call__(self, ask: T) -> Answer:
         """The answer; `run` must be under way."""

@@ -36,6 +36,8 @@ from consumers.watch import Watch, watched_loop
 
 log = structlog.get_logger()
 
+ACKNOWLEDGE_LINGER_S = 0.01  # what is not yet acknowledged holds no slot, and delivered again it is found to be final
+
 
 def consumer_name() -> str:
     """New at every start: a name that is used again would hide the work its former owner left pending."""
@@ -73,7 +75,8 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
     settings, name, database = resources.settings, consumer_name(), Database()
     circuits = {c: Circuit(settings, c, name) for c in providers}
     held = Held(resources, circuits)
-    recorder, claims, acks = Recorder(resources, database), Shared(claiming(resources, name)), Shared(acknowledging(resources))
+    recorder, claims = Recorder(resources, database), Shared(claiming(resources, name))
+    acks = Shared(acknowledging(resources), ACKNOWLEDGE_LINGER_S)
     delivers = {
         c: Deliver(resources, database, c, provider, name, circuits[c], claims, recorder) for c, provider in providers.items()
     }
