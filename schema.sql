@@ -34,10 +34,11 @@ create table if not exists event (
 );
 
 create table if not exists notification (
-    id                 bigint generated always as identity primary key,
+    id                 bigint generated always as identity (increment by 8) primary key, -- those of one event follow each other
     event_pk           bigint not null,             -- event.id; no foreign keys: rows are only made from a locked parent, and each check costs 10 us
     channel            text not null,
-    user_id            text not null,               -- copied from the event: one user's history stays on one index
+    user_id            text not null,               -- copied from the event
+    leads              boolean not null default true,   -- in the index of its user; by its event_pk, those that it leads are found
     address            text,                        -- where to send; null: the provider looks it up by user
     status             text not null default 'PENDING',
     reason             text,
@@ -61,6 +62,12 @@ create table if not exists notification (
     constraint notification_reason check (status not in ('FAILED', 'UNKNOWN', 'CANCELLED') or reason is not null),
     constraint notification_lease check (status <> 'PROCESSING' or (lease_until is not null and claimed_by is not null))
 ) with (fillfactor = 50);                           -- room for the claim's HOT update in the same page
+
+do $$ begin                                         -- a table from before `leads`: each row of it leads itself
+    if not exists (select from pg_attribute where attrelid = 'notification'::regclass and attname = 'leads' and not attisdropped) then
+        alter table notification add column leads boolean not null default true, alter column id set increment by 8;
+    end if;
+end $$;
 
 create table if not exists attempt (
     notification_id    bigint not null,
@@ -137,8 +144,10 @@ create index if not exists notification_parked on notification (channel, due_at)
 
 -- The readers': one user's history, and what did not go as it nearly always does, by how it ended, newest first. Nearly every row is
 -- SENT, or ROUTED: those are met along the primary key, and need no entry here when they end.
-create index if not exists notification_of_user on notification (user_id, id) include (final_status, channel);
-drop index if exists notification_user;             -- the same without what a filter asks: it read every row of a user for a rare one
+create index if not exists notification_leads on notification (user_id, id) where leads;
+create index if not exists notification_of_user_not_sent on notification (user_id, final_status, id) include (channel)
+    where final_status <> 'SENT';
+drop index if exists notification_user, notification_of_user;   -- with every row: three entries where an event is routed, three where it ends
 create index if not exists notification_not_sent on notification (final_status, id) where final_status <> 'SENT';
 create index if not exists event_not_routed on event (final_status, id) where final_status <> 'ROUTED';
 drop index if exists notification_final, event_final;   -- the same with SENT and ROUTED

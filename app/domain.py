@@ -16,6 +16,9 @@ class Channel(StrEnum):
     PUSH = "PUSH"
 
 
+PLACES = 8  # so many ids an event's notifications may take: the step of their sequence in schema.sql
+
+
 class EventStatus(StrEnum):
     NEW = "NEW"
     ROUTED = "ROUTED"

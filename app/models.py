@@ -53,6 +53,7 @@ class Notification(SQLModel, table=True):
     event_pk: int = Field(sa_type=BigInteger)
     channel: str = _text()
     user_id: str = _text()
+    leads: bool = True
     address: str | None = _text()
     status: str = _text()
     reason: str | None = _text()

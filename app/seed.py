@@ -37,7 +37,9 @@ CONSUMER = "seed"
 ADD_PREFERENCE = """
 insert into preference (user_id, email_opt_in, sms_opt_in, push_opt_in)
 select $1, $2, $3, $4
-where not exists (select from notification n join event e on e.id = n.event_pk where n.user_id = $1 and e.source <> $5)
+where not exists (
+  select from notification n join event e on e.id = n.event_pk where n.user_id = $1 and n.leads and e.source <> $5
+)
 on conflict (user_id) do nothing returning user_id
 """
 

@@ -33,7 +33,8 @@ select 'evt-' || n, 'ORDER_PLACED', 'user_' || n % 10000, payload, now(), '\\x00
 from unnest($1::bigint[], $2::json[]) as u(n, payload) returning id
 """
 INSERT_NOTIFICATIONS = """
-insert into notification (event_pk, channel, user_id) select * from unnest($1::bigint[], $2::text[], $3::text[]) returning id
+insert into notification (event_pk, channel, user_id, leads) select u.*, u.channel = 'EMAIL'
+from unnest($1::bigint[], $2::text[], $3::text[]) as u(event_pk, channel, user_id) returning id
 """
 SENT = "update notification set status = 'SENT', updated_at = now() where id = any($1::bigint[])"
 

@@ -52,7 +52,7 @@ async def user_exists(engine: AsyncEngine, user_id: str) -> bool:
     """Is there a preference, a notification, or a recent event of this user?"""
     known = (
         exists().where(col(Preference.user_id) == user_id),
-        exists().where(col(Notification.user_id) == user_id),
+        exists().where(col(Notification.user_id) == user_id, col(Notification.leads)),
         _event_ids(user_id, 1).exists(),
     )
     async with reading(engine) as (session, _):

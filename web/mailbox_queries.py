@@ -11,6 +11,7 @@ from sqlmodel import col
 from app.domain import Channel, Status
 from app.models import Attempt, Event, Notification
 from app.settings import SIMULATED
+from app.store.of_user import along
 from web.queries import reading, unfinished
 
 LOOKED_AT = 2_000  # newest calls, or notifications of a user, among which the simulated ones are searched
@@ -112,15 +113,11 @@ async def calls(engine: AsyncEngine) -> CallRows:
 
 def _candidates(wanted: MailFilter) -> Subquery:
     """`id` and `attempt`: the newest calls, so that no backlog that was never tried is walked through; or those of one user."""
-    calls: list[Any] = [col(Attempt.notification_id).label("id"), col(Attempt.number).label("attempt")]
-    theirs: list[Any] = [col(Notification.id), col(Notification.attempt)]
-    columns = calls if wanted.user is None else theirs
-    query: Select[Any] = select(*columns).order_by(*(column.desc() for column in columns)).limit(LOOKED_AT)
     if wanted.user is not None:
-        query = query.where(col(Notification.user_id) == wanted.user)
-    if wanted.before is not None:
-        query = query.where(columns[0] < wanted.before)
-    return query.subquery()
+        return along(wanted.user, wanted.before, LOOKED_AT).subquery()
+    columns: list[Any] = [col(Attempt.notification_id).label("id"), col(Attempt.number).label("attempt")]
+    query: Select[Any] = select(*columns).order_by(*(column.desc() for column in columns)).limit(LOOKED_AT)
+    return (query if wanted.before is None else query.where(columns[0] < wanted.before)).subquery()
 
 
 def _sent(candidates: Subquery, channel: Channel, most: int) -> Select[Any]:

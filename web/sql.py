@@ -65,7 +65,7 @@ def listing(wanted: Filter) -> tuple[Command, ...]:
     """A filtered list of notifications."""
     event = "(select e.{} from event e where e.id = event_pk) = {}"
     told = [
-        f"user_id = {quoted(wanted.user)}" if wanted.user is not None else "",
+        _theirs(wanted.user) if wanted.user is not None else "",
         _has_one_of(wanted.statuses),
         f"channel = '{wanted.channel}'" if wanted.channel is not None else "",
         event.format("event_id", quoted(wanted.event)) if wanted.event is not None else "",
@@ -151,7 +151,7 @@ def user(user_id: str) -> tuple[Command, ...]:
     is_theirs = f"user_id = {quoted(user_id)}"
     return (
         Command("preference", f"select * from preference where {is_theirs}"),
-        Command("notifications", f"select * from notification where {is_theirs} order by id desc limit {PAGE_ROWS}"),
+        Command("notifications", f"select * from notification where {_theirs(user_id)} order by id desc limit {PAGE_ROWS}"),
         Command(
             f"events, among the newest {SEARCHED_ROWS:,}",
             f"select * from (select * from event order by id desc limit {SEARCHED_ROWS}) newest where {is_theirs} limit 10",
@@ -164,6 +164,11 @@ def audit(who: str | None, action: str | None) -> tuple[Command, ...]:
     told = [f"{column} = {quoted(text)}" for column, text in (("who", who), ("action", action)) if text is not None]
     where = f" where {' and '.join(told)}" if told else ""
     return (Command("this list", f"select * from audit{where} order by id desc limit {PAGE_ROWS}"),)
+
+
+def _theirs(user_id: str) -> str:
+    """By the one of each event that is in the index of its user."""
+    return f"event_pk in (select event_pk from notification where user_id = {quoted(user_id)} and leads)"
 
 
 def _count_open(channel: Channel) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.domain import Channel, Status
+from app.domain import PLACES, Channel, Status
 from web.filters import KEY_MAX, Filter
 
 OPEN_ROWS = 5_000  # unfinished ones of a channel that are looked at, of those on the stream and of those parked
@@ -27,6 +27,16 @@ WITH_ERROR = (*ENDED_BADLY, Status.PENDING, Status.PROCESSING)
 COLUMNS = "id, event_pk, channel, user_id, status, done, reason, error, possible_duplicate, created_at, updated_at"
 # `offset 0` keeps the limit of a page out of it: PostgreSQL would rather walk all ids, and hope to meet enough that match.
 WALK = "select {columns} from notification where {along} and {left} and id > :low and id < :high order by id {order} offset 0"
+# The same for all of one user, who has one of each event in an index. Its others have one of the next PLACES ids.
+THEIRS = "user_id = :user and leads"
+WALK_THEIRS = """
+select its.* from notification leader cross join lateral (
+  select {columns} from notification n where n.event_pk = leader.event_pk and (n.id = leader.id or not n.leads) and {left}
+    and n.id > :low and n.id < :high offset 0
+) as its
+where leader.user_id = :user and leader.leads and leader.id > :low - {places} and leader.id < :high
+order by leader.id {order}, its.id {order} offset 0
+"""
 OPEN_KINDS = ("published_at is not null", "published_at is null")
 OPEN_ORDER = ("published_at", "due_at")
 
@@ -77,7 +87,7 @@ class Plan:
 
 
 class Window(NamedTuple):
-    """Ids between `low` and `high`, both exclusive; `rows` were met in it. `last`: there is nothing beyond."""
+    """Ids between `low` and `high`, both exclusive; `rows` were met in it (a user's: of those that lead). `last`: the end."""
 
     low: int
     high: int
@@ -93,18 +103,17 @@ async def plan(session: AsyncSession, wanted: Filter) -> Plan:
     if wanted.event is not None:
         pks = list(await session.scalars(text(EVENT_PKS), {"event_id": wanted.event, "most": EVENTS_MAX}))
         return Plan(sets=(_all("event_pk = any(:event_pks)"),), conditions=conditions, bound={**bound, "event_pks": pks})
-    if wanted.user is not None:
-        return Plan(walks=("user_id = :user",), conditions=conditions, bound=bound)
+    everything, theirs = ("true", "") if wanted.user is None else (THEIRS, "user_id = :user and ")
     statuses = wanted.statuses or (ENDED_BADLY if wanted.reason else WITH_ERROR if wanted.error else ())
     if not statuses or Status.SENT in statuses:
-        return Plan(walks=("true",), conditions=conditions, bound=bound)
+        return Plan(walks=(everything,), conditions=conditions, bound=bound)
     final, unfinished = [s for s in statuses if s.final], any(not s.final for s in statuses)
-    walks = tuple(f"final_status = '{s}'" for s in final)
+    walks = tuple(f"{theirs}final_status = '{s}'" for s in final)
     if not unfinished:
         return Plan(walks=walks, conditions=conditions, bound=bound)
     channels = [wanted.channel] if wanted.channel else list(Channel)
     if await _many_unfinished(session, channels):
-        return Plan(walks=(*walks, "true"), left={"true": "not done"}, conditions=conditions, bound=bound)
+        return Plan(walks=(*walks, everything), left={everything: "not done"}, conditions=conditions, bound=bound)
     return Plan(walks=walks, sets=tuple(_each_open(channels)), conditions=conditions, bound={**bound, "open_rows": OPEN_ROWS})
 
 
@@ -125,10 +134,10 @@ async def windows(
     if not planned.walks:
         yield Window(low, high, 0, True)
         return
-    step = _step(planned.walks, newest_first)
+    step, shared = _step(planned.walks, newest_first), len(Channel) if THEIRS in planned.walks else 1
     number = 0
     while True:
-        rows = sizes[min(number, len(sizes) - 1)]
+        rows = max(1, sizes[min(number, len(sizes) - 1)] // shared)  # of those that lead, each may bring one of each channel
         bound = {**_of(planned.bound, step), "low": low, "high": high, "rows": rows}
         edge, n = (await session.execute(text(step), bound)).one()
         if edge is None:
@@ -146,10 +155,16 @@ async def windows(
 def candidates(planned: Plan, window: Window, *, newest_first: bool = True) -> tuple[str, dict[str, Any]]:
     """`from (...) as n where ...`: what the plan finds in a window, and what to bind."""
     order = "desc" if newest_first else "asc"
-    walks = [WALK.format(columns=COLUMNS, along=a, left=planned.left.get(a, "true"), order=order) for a in planned.walks]
+    walks = [_walk(along, planned.left.get(along, "true"), order) for along in planned.walks]
     inside = " union all ".join(f"({part})" for part in (*walks, *planned.sets))
     statement = f"from ({inside}) as n where {' and '.join(('n.id > :low', 'n.id < :high', *planned.conditions))}"
     return statement, {**_of(planned.bound, statement), "low": window.low, "high": window.high}
+
+
+def _walk(along: str, left: str, order: str) -> str:
+    if along == THEIRS:
+        return WALK_THEIRS.format(columns=COLUMNS, left=left, order=order, places=PLACES)
+    return WALK.format(columns=COLUMNS, along=along, left=left, order=order)
 
 
 def _of(bound: Mapping[str, Any], statement: str) -> dict[str, Any]:

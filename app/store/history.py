@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func
+from sqlalchemy import ColumnElement, Text, cast
 from sqlalchemy import select as sql_select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import defer
@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.domain import Status
 from app.models import Attempt, Event, Notification
+from app.store.of_user import newest
 
 # The payload is read as text instead, and goes out unparsed.
 WITHOUT_PAYLOAD = defer(Event.payload)  # type: ignore[arg-type]
@@ -111,25 +112,10 @@ async def user_notifications(
     """One user's notifications, newest first; of one status or channel, or with ids below `before_id`, where given."""
     row_id = col(Notification.id)
     query = select(Notification, Event, _payload_json()).join(Event, col(Event.id) == col(Notification.event_pk))
-    query = query.options(WITHOUT_PAYLOAD).where(row_id.in_(_ids_of(user_id, status, channel, before_id, limit)))
     async with AsyncSession(engine) as session:
+        found = (await newest(session, user_id, status, channel, before_id, limit)).subquery()
+        query = query.options(WITHOUT_PAYLOAD).where(row_id.in_(sql_select(found.c.id)))
         return [_line(*row) for row in await session.exec(query.order_by(row_id.desc()))]
-
-
-def _ids_of(user_id: str, status: str | None, channel: str | None, before_id: int | None, limit: int) -> Select[int]:
-    """The newest ids that match, from the index notification_of_user alone: who has 100,000 need not have all of them read."""
-    row_id, final_status = col(Notification.id), col(Notification.final_status)
-    ids = sql_select(row_id).where(col(Notification.user_id) == user_id)
-    if channel is not None:
-        ids = ids.where(col(Notification.channel) == channel)
-    if before_id is not None:
-        ids = ids.where(row_id < before_id)
-    if status is not None and not Status(status).final:  # no index has the status of the unfinished, who are few
-        unfinished = ids.where(final_status.is_(None)).cte("unfinished").prefix_with("materialized")
-        ids = sql_select(row_id).where(row_id.in_(sql_select(unfinished.c.id)), col(Notification.status) == status)
-    elif status is not None:
-        ids = ids.where(func.coalesce(final_status, "") == status)  # so written that no walk along everybody's FAILED is tried
-    return ids.order_by(row_id.desc()).limit(limit).correlate(None)
 
 
 async def notification_line(engine: AsyncEngine, notification_id: int) -> NotificationLine | None:

@@ -13,6 +13,7 @@ import asyncpg
 import uvloop
 
 from app import local, schema
+from app.domain import PLACES
 from app.local import LocalError, Server
 from benchmarks.history.pages import Answered, ask_all, background, sequential_scans
 from benchmarks.history.table import history_table
@@ -69,7 +70,7 @@ async def make(place: Path, events: int) -> None:
             await database.execute(ROWS_SQL, start, last, events)
             print(f"{3 * last:,} notifications", file=sys.stderr)
         await database.execute(f"alter table event alter id restart with {events + 1}")
-        await database.execute(f"alter table notification alter id restart with {3 * events + 1}")
+        await database.execute(f"alter table notification alter id restart with {PLACES * events + 1}")
         await database.execute("vacuum analyze")
         await database.close()
     finally:

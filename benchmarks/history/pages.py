@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from app.domain import PLACES
 from app.process import free_port
 from app.settings import load_settings
 from benchmarks.load import until_listening
@@ -51,7 +52,7 @@ class Answered:
 
 def all_pages(events: int) -> list[Page]:
     """Every page that reads history, with filters that are common, rare and empty, and places at both ends."""
-    middle, listing, api = 3 * events // 2, links.NOTIFICATIONS, "/api/notifications"
+    middle, listing, api = PLACES * events // 2, links.NOTIFICATIONS, "/api/notifications"
     heavy = f"a user with {3 * events // 100:,} notifications"
     return [
         Page("API", "history of a user", f"{api}/user_7?limit=50"),

@@ -12,16 +12,16 @@ with made as (
   from generate_series($1::bigint, $2::bigint) n, lateral (select now() - interval '90 days' * (1 - n::float8 / $3) as at) moment
   returning id, user_id, created_at as at
 ), sorted as (
-  select 3 * m.id - 2 + c.place as id, m.id as event_pk, c.channel, m.user_id, m.at,
+  select 8 * m.id - 7 + c.place as id, c.place = 0 as leads, m.id as event_pk, c.channel, m.user_id, m.at,
     case when m.id > $3 - 5000 then 'PENDING'
       else (array['SENT', 'FAILED', 'UNKNOWN', 'CANCELLED'])[width_bucket(abs(hashint8(3 * m.id + c.place) % 1000), array[0, 970, 990, 996])]
     end as status
   from made m, (values (0, 'EMAIL'), (1, 'SMS'), (2, 'PUSH')) c (place, channel)
 ), told as (
-  insert into notification (id, event_pk, channel, user_id, status, reason, error, attempt, tries, claimed_by, claimed_at, due_at,
+  insert into notification (id, leads, event_pk, channel, user_id, status, reason, error, attempt, tries, claimed_by, claimed_at, due_at,
     published_at, created_at, updated_at)
   overriding system value
-  select id, event_pk, channel, user_id, status,
+  select id, leads, event_pk, channel, user_id, status,
     case status when 'FAILED' then (array['rejected', 'out_of_tries'])[1 + id % 2] when 'UNKNOWN' then 'no_answer'
       when 'CANCELLED' then 'cancelled' end,
     case status when 'FAILED' then 'the provider answered 550: no such mailbox ' || id % 50 when 'UNKNOWN' then 'no answer within 25 s' end,

@@ -28,7 +28,7 @@ from tests.support import (
 )
 
 RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
-OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s"}
+OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s", "leads"}  # the long way's all lead
 SHORT = {
     "read": (READ, "bigint[]"),
     "route": (ROUTE_PLAIN, "bigint[], text[], text[]"),
@@ -107,6 +107,12 @@ async def test_what_is_routed_again_since_postgresql_went_away_is_published(
             await hot.route(resources, [plain, refused(limited, 5)])
     added = await hot.route(resources, [plain, refused(limited, 5)])
     assert [a.event_pk for a in added] == [plain.event.id] * 3
+
+
+async def test_tables_from_before_are_routed_the_long_way(resources: Resources) -> None:
+    await resources.pool.execute("alter table notification drop column leads")
+    added = await hot.route(resources, await routings(resources, await add_events(resources, event(), event())))
+    assert sorted(a.channel for a in added) == ["EMAIL", "EMAIL", "PUSH", "PUSH", "SMS", "SMS"]
 
 
 async def test_both_ways_claim_and_finish_alike(resources: Resources) -> None:

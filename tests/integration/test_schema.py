@@ -52,6 +52,23 @@ async def test_apply_mends_what_it_can(database_url: str) -> None:
     assert await differences(database_url) == []
 
 
+async def test_rows_from_before_the_leading_ones_lead_themselves(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("""
+        alter table notification drop column leads, alter column id set increment by 1;
+        insert into notification (event_pk, channel, user_id) values (1, 'EMAIL', 'ann'), (1, 'SMS', 'ann');
+    """)
+    await schema.apply(database_url)
+    await schema.apply(database_url)
+    await connection.execute(
+        "insert into notification (event_pk, channel, user_id) values (2, 'EMAIL', 'ann'), (2, 'SMS', 'ann')"
+    )
+    assert [tuple(r) for r in await connection.fetch("select id, leads from notification order by id")] == [
+        (1, True), (2, True), (10, True), (18, True)
+    ]  # fmt: skip
+    await connection.close()
+
+
 async def test_apply_takes_away_the_indexes_that_others_took_the_place_of(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await connection.execute("""

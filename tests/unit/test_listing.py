@@ -102,7 +102,7 @@ def test_an_empty_house_says_what_to_expect() -> None:
 def test_a_list_of_one_user_leads_to_the_user_and_tells_the_sql() -> None:
     page = page_of(Filter(Status.PENDING, user="o'neil"))
     assert page.user_link == "/admin/queues/user?id=o%27neil"
-    assert "where user_id = 'o''neil' and not done and status = 'PENDING' order by id desc" in render(page).text
+    assert "where user_id = 'o''neil' and leads) and not done and status = 'PENDING' order by id desc" in render(page).text
 
 
 def test_postgresql_away() -> None:
