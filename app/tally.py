@@ -3,7 +3,7 @@
 The hot path pays a dictionary's increment. What was counted since the last write dies with a process that is killed.
 """
 
-import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -41,38 +41,40 @@ class Tally:
     """The counts of one process since they were last taken. There are at most so many keys, however much is counted."""
 
     def __init__(self) -> None:
-        self._counts: Counter[Key] = Counter()
+        self._counts: Counter[tuple[str, Kind, int]] = Counter()  # a Key each; making one costs as much as all the rest
 
     def count(self, kind: Kind, channel: str = EVENTS, n: int = 1) -> None:
         if n:
-            self._counts[Key(channel, kind)] += n
+            self._counts[channel, kind, UNTIMED] += n
 
     def count_channels(self, kind: Kind, channels: Iterable[Channel]) -> None:
         """One for each time that a channel is named."""
         for channel, n in Counter(channels).items():
-            self._counts[Key(channel, kind)] += n
+            self._counts[channel, kind, UNTIMED] += n
 
     def ended(self, channel: Channel, status: Status | None, age_s: float | None = None) -> None:
         """The notification has this status after an attempt, or a claim; `age_s` since acceptance, where that tells anything."""
         kind = None if status is None else _KINDS.get(status)
         if kind is not None:
-            timed = kind is Kind.SENT and age_s is not None
-            self._counts[Key(channel, kind, bin_of(age_s) if timed else UNTIMED)] += 1  # type: ignore[arg-type]
+            self._counts[channel, kind, UNTIMED if age_s is None or kind is not Kind.SENT else bin_of(age_s)] += 1
 
     def take(self) -> dict[Key, int]:
         """What was counted; begins anew."""
         taken, self._counts = self._counts, Counter()
-        return dict(taken)
-
-
-def bin_of(seconds: float) -> int:
-    """The bin of a latency: 0 up to 1 ms, then four for each doubling."""
-    return min(BINS - 1, max(0, math.ceil(math.log2(max(seconds, 1e-6) * 1000) * BINS_PER_DOUBLING)))
+        return {Key(*key): n for key, n in taken.items()}
 
 
 def bin_end_s(of: int) -> float:
-    """The longest latency of a bin, in seconds."""
+    """The longest latency of a bin, in seconds: 1 ms, then four for each doubling."""
     return float(2 ** (of / BINS_PER_DOUBLING)) / 1000
+
+
+_ENDS_S = [bin_end_s(of) for of in range(BINS - 1)]
+
+
+def bin_of(seconds: float) -> int:
+    """The bin of a latency; the last one has no end."""
+    return bisect_left(_ENDS_S, seconds)
 
 
 def percentiles(bins: Mapping[int, int], shares: Sequence[float]) -> list[float] | None:

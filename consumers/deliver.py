@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 
-from app.domain import Channel, CrashPolicy, Status
+from app.domain import Channel, CrashPolicy, Outcome, Status
 from app.resources import Resources
 from app.store.hot import claim
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending
@@ -22,7 +22,7 @@ from consumers.circuit import Circuit
 from consumers.database import Database
 from consumers.providers import Provider
 from consumers.record import CLOCK, Attempt, Ended, Recorder, ids_of
-from consumers.retry import next_move
+from consumers.retry import SENT, Move, Result, next_move
 from consumers.settle import Bury, CallOver, Settle
 from consumers.time_limit import TimeLimit
 from consumers.verdicts import DEAD_LETTER, after_claim, after_dead
@@ -130,6 +130,9 @@ class Deliver:
     def _judge(self, ended: Ended) -> Ending:
         claimed, result = ended.attempt.claim, ended.result
         assert result is not None
-        jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)
-        move = next_move(result, claimed.tries, self._policy, jitter, self._settings.reclaim_after_s, ended.paused_s)
+        move = SENT if result.outcome is Outcome.SENT else self._next_move(result, claimed.tries, ended.paused_s)
         return Ending(claimed.id, claimed.attempt, result.outcome, self._provider.name, result.error, result.receipt, *move)
+
+    def _next_move(self, result: Result, tries: int, paused_s: float | None) -> Move:
+        jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)
+        return next_move(result, tries, self._policy, jitter, self._settings.reclaim_after_s, paused_s)

@@ -100,7 +100,7 @@ class Recorder:
 
 def ids_of(c: Claim, channel: Channel) -> dict[str, object]:
     """What every log line of a notification says first."""
-    return {"notification_id": c.id, "event_id": c.event_id, "user_id": c.user_id, "channel": channel.value}
+    return {"notification_id": c.id, "event_id": c.event_id, "user_id": c.user_id, "channel": channel}
 
 
 def age_s(attempt: Attempt, now_s: float) -> float | None:

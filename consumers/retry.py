@@ -31,6 +31,9 @@ class Move(NamedTuple):
     refund: bool = False
 
 
+SENT = Move(Status.SENT)
+
+
 def next_move(
     result: Result, tries: int, policy: ChannelPolicy, jitter: float, reclaim_after_s: float, paused_s: float | None = None
 ) -> Move:
@@ -40,7 +43,7 @@ def next_move(
     may have been sent costs one even so, or a provider that takes a message and then breaks would take it again for ever.
     """
     if result.outcome is Outcome.SENT:
-        return Move(Status.SENT)
+        return SENT
     if result.outcome is Outcome.REJECTED:
         return Move(Status.FAILED, Reason.REJECTED)
     if result.outcome is Outcome.UNKNOWN and policy.crash_policy is CrashPolicy.AT_MOST_ONCE:

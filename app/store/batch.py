@@ -40,7 +40,10 @@ REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 def clean(text: str | None) -> str | None:
     """A provider's text, fit for PostgreSQL: no NUL, no lone surrogate, at most 2,000 characters."""
-    return None if text is None else _UNSTORABLE.sub("\ufffd", text[:TEXT_MAX])
+    if text is None:
+        return None
+    cut = text[:TEXT_MAX]
+    return cut if cut.isprintable() else _UNSTORABLE.sub("\ufffd", cut)  # neither is printable, and nearly all texts are
 
 
 async def all_or_each(

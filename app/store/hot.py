@@ -114,7 +114,7 @@ async def _route_plain(hot: "Fetching", routings: Sequence[Routing]) -> list[Add
     async def run(part: Sequence[Routing]) -> list[Added]:
         ids, decisions = [r.event.id for r in part], [decisions_json(r.decisions) for r in part]
         rows = await hot.fetch(ROUTE_PLAIN, ids, decisions, [",".join(r.channels) for r in part])
-        return [Added(r["id"], r["event_pk"], CHANNELS[r["channel"]], r["published_at"]) for r in rows]
+        return [Added(row_id, event_pk, CHANNELS[channel], published_at) for row_id, event_pk, channel, published_at in rows]
 
     return await repeat_deadlocks(routings, run)
 
@@ -125,7 +125,7 @@ async def _finish_sent(hot: "Fetching", endings: Sequence[Ending]) -> list[Finis
     async def run(part: Sequence[Ending]) -> list[Finish]:
         ids, attempts = [e.id for e in part], [e.attempt for e in part]
         rows = await hot.fetch(FINISH_SENT, ids, attempts, [clean(e.provider) for e in part], [clean(e.receipt) for e in part])
-        return [Finish(r["notification_id"], True, Status.SENT, r["number"], False, 0.0) for r in rows]
+        return [Finish(row_id, True, Status.SENT, attempt, False, 0.0) for row_id, attempt in rows]
 
     try:
         return await repeat_deadlocks(endings, run)
