@@ -47,9 +47,9 @@ FLAT = (
     ("many users", "the same for 1,000,000"),
 )
 STEPS = (
-    ("routing", "event: leaves the relay's partial index and enters the readers', so it is not meant to be HOT"),
+    ("routing", "event: leaves the relay's partial index, so it is not meant to be HOT"),
     ("claim", "notification: changes no indexed column, and the page has room (fillfactor)"),
-    ("finish", "notification: leaves the relay's partial index and enters the readers', so it is not meant to be HOT"),
+    ("finish", "notification: leaves the relay's partial index, so it is not meant to be HOT"),
 )
 
 
