@@ -61,6 +61,8 @@ class Acceptor:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._requests: Batches[_Request] = Batches(self._store)
+        self._duty = asyncio.TaskGroup()  # if one of its tasks fails, the process ends rather than hangs
+        self._full: asyncio.Task[None] | None = None  # the last full part
         self._publishing: set[asyncio.Task[None]] = set()
         self._waiting = self._waiting_chars = 0
         self._not_stored = Trouble(log, "events are accepted again")
@@ -91,16 +93,27 @@ class Acceptor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Acceptor"]:
         """Works while inside; on leaving, what was accepted is still stored and published."""
-        async with asyncio.TaskGroup() as duty:  # if it fails, so does the body: the process ends rather than hangs
-            storing = duty.create_task(self._requests.run(), name="accept")
+        async with self._duty:
+            storing = self._duty.create_task(self._requests.run(), name="accept")
             yield self
             await self._requests.idle()
+            if self._full is not None:
+                await self._full
             await asyncio.gather(*self._publishing)
             storing.cancel()
 
     async def _store(self, requests: list[_Request]) -> None:
+        """A full part commits beside the one before it: PostgreSQL need not wait until we see that it is done.
+
+        While one that is not full commits, what arrives shares the next.
+        """
         for part in parts(requests):
-            await self._store_part(part)
+            if sum([len(request.news) for request in part]) < PART_EVENTS:
+                await self._store_part(part)
+                continue
+            before, self._full = self._full, self._duty.create_task(self._store_part(part))
+            if before is not None:
+                await before
 
     async def _store_part(self, requests: list[_Request]) -> None:
         news = [new for request in requests for new in request.news]
