@@ -64,13 +64,14 @@ class Consumer:
         circuit: Circuit | None = None,
         alone: Alone | None = None,
         acknowledge: Callable[[tuple[str, list[bytes]]], Awaitable[None]] | None = None,
+        pace_s: float = 0.0,
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
         self.in_hand = InHand(slots, spare=BATCH_MAX)
         self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
         self._alone.join(self.in_hand)
-        self._acknowledge = acknowledge
+        self._acknowledge, self._pace_s = acknowledge, pace_s
         self.reading_since_s: float | None = None  # time.monotonic()
         self._resources, self._database = resources, database
         self._reclaim_after_s, self._max_deliveries = settings.reclaim_after_s, settings.max_deliveries
@@ -85,7 +86,7 @@ class Consumer:
         self._no_group = Trouble(log, "the group is there again")
         self._not_settled = Trouble(log, "entries are settled again")
         self._handler_fails = Trouble(log, "the handler works again")
-        self._tidy_at = 0.0
+        self._tidy_at = self._began_s = 0.0  # time.monotonic()
         self._turns = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -139,12 +140,19 @@ class Consumer:
         """One turn: wait for a free slot and a lane; take what is due or what is new; hand it over."""
         await self._tidy()
         await self.in_hand.until_free()
+        await self._pace()
         async with self._lanes:
             room = await self._room()
             entries = await self._next(room) if room else []
         if entries:
             await self._lanes.acquire()  # at once: only this loop takes lanes
             self._start(entries)
+
+    async def _pace(self) -> None:
+        """A batch begins `pace_s` after the last one at the earliest: two small ones cost nearly twice as much as one."""
+        left_s = self._began_s + self._pace_s - time.monotonic()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
 
     async def _tidy(self) -> None:
         """Once a window: consumers that are gone leave the group."""
@@ -219,6 +227,7 @@ class Consumer:
         return False
 
     def _start(self, entries: list[Entry]) -> None:
+        self._began_s = time.monotonic()
         if self._limit is not None:
             self._limit.used(len(entries))
         task = asyncio.create_task(self._hand_over(entries), name=f"batch {self.stream}")

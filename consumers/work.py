@@ -36,6 +36,7 @@ from consumers.watch import Watch, watched_loop
 
 log = structlog.get_logger()
 
+PACE_S = 0.005  # of routing: the channels' batches come in its steps
 ACKNOWLEDGE_LINGER_S = 0.01  # what is not yet acknowledged holds no slot, and delivered again it is found to be final
 
 
@@ -82,7 +83,17 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
     }
     alone, relay, retention = Alone(), Relay(resources, database), Retention(resources, database)
     consumers = [
-        Consumer(resources, database, EVENTS, name, Route(resources, database), LANES * BATCH_MAX, alone=alone, acknowledge=acks),
+        Consumer(
+            resources,
+            database,
+            EVENTS,
+            name,
+            Route(resources, database),
+            LANES * BATCH_MAX,
+            alone=alone,
+            acknowledge=acks,
+            pace_s=PACE_S,
+        ),
         *(
             Consumer(
                 resources,

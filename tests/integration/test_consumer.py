@@ -60,8 +60,8 @@ class Holding(Recorder):
 
 
 @asynccontextmanager
-async def consuming(resources: Resources, handler: Any, slots: int = 100, name: str = "c") -> AsyncIterator[Consumer]:
-    consumer, stopping = Consumer(resources, Database(), EVENTS, name, handler, slots), asyncio.Event()
+async def consuming(resources: Resources, handler: Any, slots: int = 100, name: str = "c", **how: Any) -> AsyncIterator[Consumer]:
+    consumer, stopping = Consumer(resources, Database(), EVENTS, name, handler, slots, **how), asyncio.Event()
     task = asyncio.create_task(consumer.run(stopping))
     yield consumer
     stopping.set()
@@ -84,6 +84,16 @@ async def test_entries_are_handed_over_acknowledged_and_deleted(resources: Resou
         await wait_until(lambda: empty(resources))
     assert sorted(handler.seen) == [1, 2, 3]
     assert (await resources.redis.xpending(EVENTS, GROUP))["pending"] == 0
+
+
+async def test_a_pace_gathers_what_comes_meanwhile(resources: Resources, wait_until: Wait) -> None:
+    handler = Recorder()
+    async with consuming(resources, handler, pace_s=1.0):
+        await publish(resources, 1)
+        await wait_until(lambda: handler.batches == [[1]])
+        await publish(resources, 2)
+        await publish(resources, 3)
+        await wait_until(lambda: handler.batches == [[1], [2, 3]])
 
 
 async def test_what_was_published_before_the_group_existed_is_delivered_too(resources: Resources, wait_until: Wait) -> None:
