@@ -31,8 +31,7 @@ end
 return counts
 """
 INSERT = """
-insert into notification (event_pk, channel, user_id, leads) select u.*, u.channel = 'EMAIL'
-from unnest($1::bigint[], $2::text[], $3::text[]) as u(event_pk, channel, user_id)
+insert into notification (event_pk, channel, user_id) select * from unnest($1::bigint[], $2::text[], $3::text[])
 on conflict do nothing returning id, event_pk, channel
 """
 SENT = "update notification set status = 'SENT', updated_at = now() where id = any($1::bigint[])"
