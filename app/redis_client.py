@@ -29,6 +29,8 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport = connection._writer.transport  # type: ignore[union-attr,assignment]
         self._transport.set_protocol(self)
         self.closed = False
+        if self._transport.is_closing():  # as it was opened: this protocol will not be told
+            self.end(ConnectionError("the connection was closed by the server"))
 
     def call(self, command: tuple[Any, ...]) -> "asyncio.Future[Any]":
         """The answer as the server gives it. Raises redis.RedisError; after a lost answer the command may have been done."""
@@ -49,7 +51,7 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._answers.feed(data)
-            while (answer := self._answers.gets()) is not False:
+            while not self.closed and (answer := self._answers.gets()) is not False:
                 if not isinstance(answer, hiredis.PushNotification):
                     self._answer(answer)
         except hiredis.ProtocolError as error:
@@ -69,6 +71,9 @@ class Line(asyncio.Protocol):
                 answer.set_exception(error)
 
     def _answer(self, value: Any) -> None:
+        if not self._waiting:
+            self.end(ConnectionError("an answer came that nobody had asked for"))
+            return
         answer, _ = self._waiting.popleft()
         if answer.done():
             return  # nobody waits any more
@@ -103,6 +108,7 @@ class HotRedis(Redis):
         super().__init__(*args, **options)
         self._lines: list[Line] = []
         self._connecting = asyncio.Lock()
+        self._failure: Exception | None = None  # of the last attempt to connect that failed
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         if isinstance(args[0], bytes):
@@ -120,11 +126,22 @@ class HotRedis(Redis):
         await super().aclose(close_connection_pool)
 
     async def _call(self, command: tuple[Any, ...]) -> Any:
-        line = self._free()
-        if line is None:
-            async with self._connecting:
-                line = self._free() or await self._open()
+        line = self._free() or await self._connected()
         return await line.call(command)
+
+    async def _connected(self) -> Line:
+        """One connects at a time; if it fails, so it does for all who waited. Trying one by one, the last would wait for all."""
+        before = self._failure
+        async with self._connecting:
+            if (line := self._free()) is not None:
+                return line
+            if self._failure is not None and self._failure is not before:
+                raise self._failure
+            try:
+                return await self._open()
+            except Exception as error:
+                self._failure = error
+                raise
 
     def _free(self) -> Line | None:
         for line in self._lines:

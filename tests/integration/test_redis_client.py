@@ -1,6 +1,7 @@
 """The short way for hot commands, on a real server: answers in order, errors to who asked, lost lines replaced."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -93,6 +94,15 @@ async def test_a_line_that_is_half_open_is_given_up_with_all_who_wait(way: tuple
     assert await all_fail(client) == {TimeoutError}
     net.heal()
     assert await client.execute_command(b"PING") == b"PONG"
+
+
+async def test_who_waits_for_a_connection_hears_why_another_got_none(way: tuple[Proxy, HotRedis]) -> None:
+    """One after the other, each with a time limit of its own, they would wait for longer than a publication may."""
+    net, client = way
+    net.half_open()
+    began_s = time.monotonic()
+    assert await all_fail(client) == {TimeoutError}
+    assert time.monotonic() - began_s < 3 * 0.2
 
 
 async def test_a_line_that_is_cut_is_replaced(way: tuple[Proxy, HotRedis], settings: Settings) -> None:
