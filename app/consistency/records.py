@@ -14,9 +14,12 @@ HISTORY = "check history"
 KEYS = "check keys"
 SHOWN_IDS = 5
 
-# Parked and due at once: the relay publishes it. A direct message had an address of its own, which is gone with its row.
-OWE_AGAIN = """insert into notification (event_pk, channel, user_id, expires_at, published_at)
-select e.id, u.channel, e.user_id, e.expires_at, null from event e join (values {}) as u(id, channel) using (id)
+# Parked and due at once: the relay publishes it. A direct message had an address of its own, which is gone with its row. From
+# now on each row of the event leads itself: beside a second one that leads the others would be listed twice, without one never.
+OWE_AGAIN = """with told (id, channel) as (values {}),
+alone as (update notification set leads = true where event_pk in (select id from told) and not leads)
+insert into notification (event_pk, channel, user_id, expires_at, published_at)
+select e.id, told.channel, e.user_id, e.expires_at, null from event e join told using (id)
 where e.source <> 'tidings:direct' on conflict do nothing"""
 ATTEMPTS = "select * from attempt where notification_id in ({}) order by notification_id, number"
 

@@ -18,9 +18,10 @@ from app.consistency.look import Patience
 from app.doctor.finding import Finding, Level
 from app.domain import Channel, Outgoing
 from app.pauses import Pause, tell_pause
-from app.resources import Resources
+from app.resources import Resources, open_engine
 from app.settings import Settings
 from app.store import consistency as store
+from app.store.history import user_notifications
 from app.store.hold import hold
 from app.streams import EVENTS, GROUP, WORK_STREAMS, breaker_key, channel_stream
 from consumers.channel_limit import ChannelLimit
@@ -260,6 +261,9 @@ async def test_a_notification_that_was_deleted(settings: Settings, resources: Re
     owed = await resources.pool.fetchrow("select * from notification where channel = 'SMS'")
     assert owed is not None
     assert (owed["status"], owed["published_at"], owed["user_id"]) == ("PENDING", None, "user_123")
+    async with open_engine(settings, "test") as engine:
+        lines = await user_notifications(engine, "user_123", None, None, None, 3)
+    assert {line.channel for line in lines} == set(Channel), "each is once in its user's history"
 
 
 def sql_of(finding: Finding) -> str:
