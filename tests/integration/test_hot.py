@@ -115,6 +115,12 @@ async def test_tables_from_before_are_routed_the_long_way(resources: Resources) 
     assert sorted(a.channel for a in added) == ["EMAIL", "EMAIL", "PUSH", "PUSH", "SMS", "SMS"]
 
 
+async def test_a_sequence_of_another_name_is_not_missed(resources: Resources) -> None:
+    """PostgreSQL chooses another one for a table that is made where the name is taken."""
+    await resources.pool.execute("alter sequence notification_id_seq rename to notification_id_seq1")
+    assert len(await hot.route(resources, await routings(resources, await add_events(resources, event())))) == 3
+
+
 async def test_both_ways_claim_and_finish_alike(resources: Resources) -> None:
     short, long = await add_notification(resources), await add_notification(resources)
     (one,) = await claim(resources, [short], "me", **RULES)
