@@ -61,8 +61,8 @@ returning notification_id, number
 """
 
 
-# No column `leads` before `tidings schema apply`, no sequence of that name, or not for a role that may only change tables: the long
-# way needs neither.
+# No column `leads` before `tidings schema apply`; no sequence of that name, or not for a role that may only change tables.
+# The long way needs neither.
 NOT_YET = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
 
 
