@@ -22,7 +22,7 @@ GROUP = "tidings"
 EVENTS = "tidings:{0}:events"
 DEAD = "tidings:{0}:dead"
 DEAD_MAX = 10_000  # the dead stream is a record, not work: it may lose its oldest
-SCRIPT_MAX = 500  # entries that one script call touches
+SCRIPT_MAX = 500  # entries of one stream that a script call touches
 
 
 @cache
@@ -151,7 +151,7 @@ async def acknowledge(redis: Redis, stream: str, ids: Sequence[bytes]) -> None:
 
 
 async def acknowledge_all(redis: Redis, ids: Sequence[tuple[str, Sequence[bytes]]]) -> None:
-    """The same for several streams, in one step for all."""
+    """The same for several streams, 500 of each, in one step for all."""
     counts = [len(its) for _, its in ids]
     await ACKNOWLEDGE(redis, [stream for stream, _ in ids], [GROUP, *counts, *(i for _, its in ids for i in its)])
 

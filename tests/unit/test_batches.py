@@ -131,3 +131,19 @@ async def test_an_error_is_everybodys_who_shared_the_call_and_nobody_elses() -> 
         failed = await asyncio.gather(shared(1), shared(2), return_exceptions=True)
         assert [str(error) for error in failed] == ["away", "away"]
         assert await shared(3) == 3
+
+
+async def test_the_first_item_waits_for_others_where_that_is_asked_for() -> None:
+    done: list[list[int]] = []
+
+    async def work(batch: list[int]) -> None:
+        done.append(batch)
+
+    batches = Batches(work, linger_s=0.05)
+    running = asyncio.create_task(batches.run())
+    for item in range(3):
+        batches.add(item)
+        await asyncio.sleep(0)
+    await batches.idle()
+    assert done == [[0, 1, 2]]
+    running.cancel()
