@@ -62,6 +62,10 @@ class Circuit:
         """May nothing be taken now, with `in_hand` in hand?"""
         return self.held or (self.breaker.is_open and (in_hand > 0 or not self.breaker.may_probe(time.monotonic())))
 
+    def closed(self) -> bool:
+        """Is nothing held back?"""
+        return not (self.held or self.breaker.is_open)
+
     async def pause(self) -> None:
         """For who is held: returns after a moment, and at once when the circuit closes."""
         await (asyncio.sleep(LOOK_EVERY_S) if self.held else sleep_or_stop(LOOK_EVERY_S, self._closed))

@@ -30,6 +30,7 @@ from consumers.settle import Back, Bury, CallOver, Leave, Settle, Verdict, settl
 log = structlog.get_logger()
 
 LANES = 2
+KEPT_FREE = 4  # a quarter of the slots is for what is read
 BATCH_MAX = 500
 AGAIN_AFTER_S = 0.25  # pause after Redis failed
 ALONE_WAIT_MAX = 1 / 60  # of the reclaim window
@@ -82,6 +83,9 @@ class Consumer:
         self._settling: Batches[tuple[Entry, Verdict]] = Batches(self._settle_batch)
         self._batches: set[asyncio.Task[None]] = set()
         self._found_due = False
+        self._drained, self._promised = False, 0  # the last read left nothing; how many slots the turn under way may fill
+        self._kept_free = max(1, slots // KEPT_FREE)
+        self._stopping: asyncio.Event | None = None
         self._redis_fails = Trouble(log, "Redis is back")
         self._no_group = Trouble(log, "the group is there again")
         self._not_settled = Trouble(log, "entries are settled again")
@@ -91,6 +95,7 @@ class Consumer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consumes until `stopping` is set, then finishes what is in hand."""
+        self._stopping = stopping
         async with asyncio.TaskGroup() as duty:
             settling = duty.create_task(self._settling.run(), name=f"settle {self.stream}")
             with suppress(RedisError, OSError, TimeoutError):  # away: the first turn says so
@@ -100,6 +105,7 @@ class Consumer:
                 self._turns += 1
                 await self._database.here_or(stopping)
                 if self._circuit is not None and self._circuit.holds(len(self.in_hand.entries)):
+                    self._drained = False
                     await self._circuit.pause()
                 elif not stopping.is_set():
                     await self._guarded_turn()
@@ -110,6 +116,14 @@ class Consumer:
         """Returns once nothing is in hand, and Redis was told."""
         await self.in_hand.until_empty()
         await self._settling.idle()
+
+    def room_at_once(self) -> int:
+        """So many entries may be begun that are not read here: none before what waits on the stream, or what a limit counts."""
+        if not self._drained or self._limit is not None or self._stopping is None or self._stopping.is_set():
+            return 0
+        if self._circuit is not None and not self._circuit.closed():
+            return 0
+        return max(0, self.in_hand.free() - max(self._kept_free, self._promised))
 
     def signs(self) -> dict[str, Callable[[], int | None]]:
         """For the watch: what changes as long as this goes on."""
@@ -125,6 +139,7 @@ class Consumer:
             self._redis_fails.over(stream=self.stream)
 
     async def _mend(self, error: Exception) -> None:
+        self._drained = False
         if streams.no_group(error):
             self._no_group.say("the group is missing: made at 0", stream=self.stream)
             try:
@@ -142,8 +157,11 @@ class Consumer:
         await self.in_hand.until_free()
         await self._pace()
         async with self._lanes:
-            room = await self._room()
-            entries = await self._next(room) if room else []
+            self._promised = room = await self._room()
+            try:
+                entries = await self._next(room) if room else []
+            finally:
+                self._promised = 0
         if entries:
             await self._lanes.acquire()  # at once: only this loop takes lanes
             self._start(entries)
@@ -168,14 +186,20 @@ class Consumer:
         return free if self._limit is None or not free else await self._limit.allowed(free)
 
     async def _next(self, free: int) -> list[Entry]:
-        """What is due; in the turn after such a find what is new, so that neither starves the other."""
+        """What is due; in the turn after such a find what is new, so that neither starves the other.
+
+        It waits for what is new once all was read, and then for few entries: the other slots are for what is sent at once.
+        """
         found_due = self._found_due
         due = [] if found_due else await self._due(free)
         self._found_due = bool(due)
         if due:
             return due
-        block_s = None if found_due else min(READ_BLOCK_MAX_S, self._reclaim_after_s / 20, self._reclaimer.due_in_s())
-        new = await self._read(free, block_s)
+        waits = self._drained and not found_due
+        block_s = min(READ_BLOCK_MAX_S, self._reclaim_after_s / 20, self._reclaimer.due_in_s()) if waits else None
+        most = self._promised = min(free, self._kept_free) if waits and self._limit is None else free
+        new = await self._read(most, block_s)
+        self._drained = len(new) < most
         await self._alone.nobody()
         return [e for e in new if self._admit(e)]
 
@@ -240,24 +264,24 @@ class Consumer:
         readable = [e for e in entries if e.row_id is not None]
         for entry in entries:
             if entry.row_id is None:
-                self._settle(entry, Bury(f"the entry has no readable field {streams.row_field(self.stream)!r}"))
+                self.settle(entry, Bury(f"the entry has no readable field {streams.row_field(self.stream)!r}"))
         alive = [e for e in readable if e.deliveries <= self._max_deliveries]
         dead = [e for e in readable if e.deliveries > self._max_deliveries]
         try:
             if dead:
-                await self.handler.dead(dead, self._settle)
+                await self.handler.dead(dead, self.settle)
             if alive:
-                await self.handler(alive, self._settle)
+                await self.handler(alive, self.settle)
             self._handler_fails.over(stream=self.stream)
         except Exception:
             for entry in entries:
-                self._settle(entry, Leave())
+                self.settle(entry, Leave())
             self._handler_fails.say(
                 "handler failed: its entries stay pending", stream=self.stream, entries=len(entries), exc_info=True
             )
             await asyncio.sleep(FAULT_PAUSE_S)  # with the lane: a fault of ours must not run through the whole backlog
 
-    def _settle(self, entry: Entry, verdict: Verdict | CallOver) -> None:
+    def settle(self, entry: Entry, verdict: Verdict | CallOver) -> None:
         if isinstance(verdict, CallOver):
             self.in_hand.call_over(entry)
         elif entry.id in self.in_hand.entries:

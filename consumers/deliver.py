@@ -79,6 +79,10 @@ class Deliver:
             if attempt.claim.verdict in GO:
                 self._start(attempt)
 
+    def begin(self, entry: Entry, claim: Claim, claimed_s: float, settle: Settle) -> None:
+        """Starts the call for what was claimed elsewhere; `claimed_s` by the own CLOCK, before it was."""
+        self._start(Attempt(self._channel, entry, claim, claimed_s, settle))
+
     async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
         for entry in entries:
             row_id, error = entry.row_id or 0, DEAD_LETTER.format(entry.deliveries - 1)
@@ -110,6 +114,8 @@ class Deliver:
             )
 
         claims = await self._database.patiently(ask)
+        if len(asked) == 1:  # no answer was lost: whatever claimed it for this process has it in hand, or is done with it
+            claims = [c._replace(verdict=ClaimVerdict.BUSY) if c.verdict is ClaimVerdict.RESUMED else c for c in claims]
         since_s = {ClaimVerdict.RESUMED: asked[0]}
         return [Attempt(self._channel, by_row[c.id], c, since_s.get(c.verdict, asked[-1]), settle) for c in claims]
 

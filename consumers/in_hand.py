@@ -18,10 +18,11 @@ class InHand:
     entries: dict[bytes, Entry] = field(default_factory=dict)
     over: set[bytes] = field(default_factory=set)
     rows: set[int] = field(default_factory=set)
+    reserved: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def free(self) -> int:
-        held, over = len(self.entries), len(self.over)
+        held, over = len(self.entries) + self.reserved, len(self.over)
         return min(self.slots - held + over, self.slots + self.spare - held)
 
     def add(self, entry: Entry) -> bool:
@@ -33,6 +34,11 @@ class InHand:
             self.rows.add(entry.row_id)
         return True
 
+    def reserve(self, slots: int) -> None:
+        """For what is on its way into the hand; fewer than none gives them back."""
+        self.reserved += slots
+        self.changed.set()
+
     def call_over(self, entry: Entry) -> None:
         """Only its end is still to be recorded."""
         if entry.id in self.entries:
@@ -40,9 +46,11 @@ class InHand:
             self.changed.set()
 
     def drop(self, entry: Entry) -> None:
-        self.over.discard(entry.id)
-        if self.entries.pop(entry.id, None) is not None and entry.row_id is not None:
-            self.rows.discard(entry.row_id)
+        if self.entries.get(entry.id) is entry:  # and not the same one, read once more
+            del self.entries[entry.id]
+            self.over.discard(entry.id)
+            if entry.row_id is not None:
+                self.rows.discard(entry.row_id)
         self.changed.set()
 
     async def until_free(self) -> None:
@@ -52,7 +60,7 @@ class InHand:
 
     async def until_empty(self) -> None:
         """Returns once nothing is in hand."""
-        while self.entries:
+        while self.entries or self.reserved:
             await self._change()
 
     async def _change(self) -> None:

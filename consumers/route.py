@@ -4,7 +4,7 @@ per channel, and puts each on its channel's stream; consumers/deliver.py takes i
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -16,36 +16,43 @@ from app.domain import Decision, DecisionReason, EventStatus, Outgoing, Reason, 
 from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store import hot
+from app.store.notifications import release
 from app.store.owed import DeadVerdict, end_dead_events
 from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events
 from app.streams import Entry
 from app.tally import Kind, Tally
 from app.trouble import Trouble
+from consumers.at_once import AtOnce, Batch
 from consumers.database import Database
 from consumers.rate_limit import charge
+from consumers.record import CLOCK
 from consumers.settle import Acknowledge, Back, Bury, Settle, Verdict
 from consumers.verdicts import DEAD_LETTER, after_dead
 
 log = structlog.get_logger()
 
 AGAIN_AFTER_S = 0.25  # pause after Redis failed
+FIRST_ATTEMPT = 1
 
 
 class Route:
-    """The handler of the events stream."""
+    """The handler of the events stream. Without `at_once` all goes the way over the streams."""
 
-    def __init__(self, resources: Resources, database: Database) -> None:
-        self._resources, self._database = resources, database
+    def __init__(self, resources: Resources, database: Database, at_once: AtOnce | None = None) -> None:
+        self._resources, self._database, self._at_once = resources, database, at_once or AtOnce()
         self._settings, self._pool = resources.settings, resources.pool
         self._no_limit = Trouble(log, "rate limit is applied again")
         self._not_published = Trouble(log, "notifications are published again")
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
-        rows = await self._database.patiently(lambda: read_events(self._resources.hot, list(by_row)))
+        at_once = self._at_once.any()
+        rows = await self._database.patiently(lambda: read_events(self._resources.hot, list(by_row), at_once))
         routings = [first_decision(row) for row in rows if row.verdict in (EventVerdict.GO, EventVerdict.EXPIRED)]
         routings, waits_s = await self._limit(routings)
-        await self._commit_and_publish(routings)
+        first_time = {row_id for row_id, entry in by_row.items() if at_once and entry.deliveries == 1}
+        with self._at_once.batch() as batch:
+            await self._commit_and_publish(batch.reserve(routings, first_time), batch)
         if waits_s:
             await self._database.patiently(lambda: defer_events(self._pool, waits_s))
         for row in rows:
@@ -95,28 +102,56 @@ class Route:
         half = len(events) // 2
         return [*await self._charge(events[:half]), *await self._charge(events[half:])]
 
-    async def _commit_and_publish(self, routings: list[Routing]) -> None:
+    async def _commit_and_publish(self, routings: list[Routing], batch: Batch) -> None:
         """A publication that Redis did not take, or that would come late, is left to the relay."""
-        asked: list[float] = []
-
-        async def commit() -> list[Added]:
-            asked.append(time.monotonic())
-            return await hot.route(self._resources, routings)
-
-        added = await self._database.patiently(commit) if routings else []
+        asked_s: list[float] = []
+        added = await self._commit(routings, asked_s) if routings else []
         count_routed(self._resources.tally, routings, added)
-        rows = outgoing(added, [r.event for r in routings])
-        await self._publish(asked[-1] if asked else 0.0, rows)
+        events, claimed = {r.event.id: r.event for r in routings}, [a for a in added if a.claimed]
+        claimed.sort(key=lambda a: a.channel)  # as their entries' ids are answered
+        batch.expect(claimed)
+        rows = outgoing([*claimed, *(a for a in added if not a.claimed)], events)
+        entry_ids = await self._publish(asked_s[-1] if asked_s else 0.0, rows, claimed)
+        if entry_ids is not None:
+            batch.begin(entry_ids, events, asked_s[0])
+        elif claimed:
+            await self._give_back(claimed, batch)
+            await self._publish(asked_s[0], outgoing(claimed, events), [])  # what was added may come back only after the window
         info_lines(_line(r) for r in routings)
 
-    async def _publish(self, asked_s: float, rows: Mapping[str, Sequence[Outgoing]]) -> None:
-        if not rows or time.monotonic() - asked_s > self._settings.publish_within_s:
-            return
+    async def _give_back(self, claimed: Sequence[Added], batch: Batch) -> None:
+        """Nothing was sent."""
+        await self._database.patiently(lambda: release(self._pool, [(a.id, FIRST_ATTEMPT) for a in claimed]))
+        batch.forget()
+
+    async def _commit(self, routings: list[Routing], asked_s: list[float]) -> list[Added]:
+        """Where an answer was lost, all that it claimed is found again; the rest is the relay's."""
+
+        async def commit() -> list[Added]:
+            asked_s.append(time.clock_gettime(CLOCK))
+            return await hot.route(self._resources, routings, self._at_once.me)
+
+        added = await self._database.patiently(commit)
+        ids = [r.event.id for r in routings if r.at_once] if len(asked_s) > 1 else []
+        if ids:
+            claimed = await self._database.patiently(lambda: hot.claimed_as_routed(self._resources.hot, ids, self._at_once.me))
+            added = [*(a for a in added if not a.claimed), *claimed]
+        return added
+
+    async def _publish(
+        self, asked_s: float, rows: Mapping[str, Sequence[Outgoing]], claimed: Sequence[Added]
+    ) -> list[bytes] | None:
+        """The ids of the entries of what is claimed; None: it is not known what was published."""
+        if not rows or time.clock_gettime(CLOCK) - asked_s > self._settings.publish_within_s:
+            return None
+        mine = Counter(streams.channel_stream(a.channel) for a in claimed)
         try:
-            await streams.publish_all(self._resources.redis, rows)
+            entry_ids = await streams.publish_all(self._resources.redis, rows, mine, self._at_once.me)
             self._not_published.over()
+            return entry_ids
         except (RedisError, OSError, TimeoutError) as error:
             self._not_published.say("notifications left to the relay", error, rows=sum(map(len, rows.values())))
+            return None
 
 
 def first_decision(row: EventRow) -> Routing:
@@ -135,12 +170,11 @@ def refused(routing: Routing, per_window: int) -> Routing:
     return Routing(routing.event, decisions, routing.channels, EventStatus.ROUTED, Reason.RATE_LIMITED, error)
 
 
-def outgoing(added: list[Added], events: list[EventRow]) -> dict[str, list[Outgoing]]:
-    """The entries to publish, per stream."""
-    by_id = {event.id: event for event in events}
+def outgoing(added: list[Added], events: Mapping[int, EventRow]) -> dict[str, list[Outgoing]]:
+    """The entries to publish, per stream; `events` by id."""
     rows: dict[str, list[Outgoing]] = defaultdict(list)
     for a in added:
-        event = by_id[a.event_pk]
+        event = events[a.event_pk]
         rows[streams.channel_stream(a.channel)].append(Outgoing(a.id, event.event_id, event.user_id, event.type, a.published_at))
     return rows
 

@@ -19,6 +19,7 @@ from app.store.notifications import Claim
 from app.streams import EVENTS, channel_stream
 from app.tallying import tallying
 from consumers.alone import Alone
+from consumers.at_once import AtOnce
 from consumers.channel_limit import ChannelLimit
 from consumers.circuit import Circuit
 from consumers.consumer import BATCH_MAX, LANES, Consumer
@@ -36,7 +37,7 @@ from consumers.watch import Watch, watched_loop
 
 log = structlog.get_logger()
 
-PACE_S = 0.005  # of routing: the channels' batches come in its steps
+PACE_S = 0.003  # of routing: the channels' batches come in its steps
 ACKNOWLEDGE_LINGER_S = 0.01  # what is not yet acknowledged holds no slot, and delivered again it is found to be final
 
 
@@ -82,19 +83,8 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
         c: Deliver(resources, database, c, provider, name, circuits[c], claims, recorder) for c, provider in providers.items()
     }
     alone, relay, retention = Alone(), Relay(resources, database), Retention(resources, database)
-    consumers = [
-        Consumer(
-            resources,
-            database,
-            EVENTS,
-            name,
-            Route(resources, database),
-            LANES * BATCH_MAX,
-            alone=alone,
-            acknowledge=acks,
-            pace_s=PACE_S,
-        ),
-        *(
+    channels = {
+        c: (
             Consumer(
                 resources,
                 database,
@@ -106,10 +96,14 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
                 circuits[c],
                 alone,
                 acks,
-            )
-            for c, deliver in delivers.items()
-        ),
-    ]
+            ),
+            deliver,
+        )
+        for c, deliver in delivers.items()
+    }
+    route = Route(resources, database, AtOnce(name, channels))
+    events = Consumer(resources, database, EVENTS, name, route, LANES * BATCH_MAX, alone=alone, acknowledge=acks, pace_s=PACE_S)
+    consumers = [events, *(consumer for consumer, _ in channels.values())]
     signs = {
         "relay": relay.sign,
         "held": held.sign,

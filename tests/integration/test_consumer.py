@@ -272,11 +272,11 @@ async def test_while_postgresql_is_away_nothing_is_read(resources: Resources, wa
 
 
 def test_slots_and_rows_in_hand() -> None:
-    hand = InHand(slots=2)
-    assert hand.add(Entry(b"1-1", 7, 1))
+    hand, first = InHand(slots=2), Entry(b"1-1", 7, 1)
+    assert hand.add(first)
     assert not hand.add(Entry(b"1-2", 7, 1))
     assert hand.free() == 1
-    hand.drop(Entry(b"1-1", 7, 1))
+    hand.drop(first)
     assert hand.free() == 2
     assert hand.add(Entry(b"1-2", 7, 1))
 

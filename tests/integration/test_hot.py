@@ -10,7 +10,7 @@ from app.domain import Outcome, Status
 from app.resources import Resources
 from app.store import hot
 from app.store.events import SAME_IDS
-from app.store.hot import CLAIM_DUE, FINISH_SENT, ROUTE_PLAIN
+from app.store.hot import CLAIM_DUE, CLAIMED_AS_ROUTED, FINISH_SENT, ROUTE_PLAIN
 from app.store.notifications import Ending, judge_claims, judge_endings
 from app.store.routing import READ, route_events
 from consumers.route import refused
@@ -30,8 +30,9 @@ from tests.support import (
 RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
 OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s", "leads"}  # the long way's all lead
 SHORT = {
-    "read": (READ, "bigint[]"),
-    "route": (ROUTE_PLAIN, "bigint[], text[], text[]"),
+    "read": (READ, "bigint[], boolean"),
+    "route": (ROUTE_PLAIN, "bigint[], text[], text[], int[], text, float8"),
+    "claimed": (CLAIMED_AS_ROUTED, "bigint[], text"),
     "claim": (CLAIM_DUE, "bigint[], text, float8"),
     "sent": (FINISH_SENT, "bigint[], int[], text[], text[]"),
     "same ids": (SAME_IDS, "text[], text[]"),
