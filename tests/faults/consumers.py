@@ -1,8 +1,9 @@
 """`python -m consumers` that does itself harm at a named point, exactly: `python -m tests.faults.consumers`, told by FAULT.
 
-FAULT=POINT:CALLS:ACTION (nothing: no harm). The points of one notification, in order: before_claim, after_claim (nothing sent),
-before_record (sent), after_record (recorded, not acknowledged). CALLS go by before it happens. FAULT=poison:EVENT_ID:ACTION: it
-happens to whoever is about to send that. ACTION: kill (SIGKILL), stop (SIGSTOP), block=SECONDS (the event loop stands still).
+FAULT=POINT:CALLS:ACTION (nothing: no harm). The points of one notification, in order: before_claim, before_publish (claimed as
+it was routed, on no stream), after_claim (nothing sent), before_record (sent), after_record (recorded, not acknowledged). CALLS
+go by before it happens. FAULT=poison:EVENT_ID:ACTION: it happens to whoever is about to send that. ACTION: kill (SIGKILL), stop
+(SIGSTOP), block=SECONDS (the event loop stands still).
 
 Before that a line of JSON goes to FAULT_LOG: the point, and the ids of the notifications that are between send and record at that
 moment; and one more once it goes on. SIGUSR1 adds a line with the names of the tasks.
@@ -65,6 +66,17 @@ def note(fact: dict[str, object]) -> None:
 
 def build_in(harm: Harm) -> None:
     claim, call_provider, finish, settle = hot.claim, call.call_provider, hot.finish, settling.settle_on_stream
+    route, publish_all = hot.route, streams.publish_all
+
+    async def route_or_harm(resources: Any, routings: Sequence[Any], me: str) -> Any:
+        if any(r.at_once for r in routings):
+            harm.at("before_claim")
+        return await route(resources, routings, me)
+
+    async def publish_or_harm(redis: Any, rows: Any, claimed: Any = streams.NONE, consumer: str = "") -> Any:
+        if claimed:
+            harm.at("before_publish")
+        return await publish_all(redis, rows, claimed, consumer)
 
     async def claim_or_harm(*given: Any, **named: Any) -> Any:
         harm.at("before_claim")
@@ -89,6 +101,8 @@ def build_in(harm: Harm) -> None:
 
     for module, name, made in (
         (deliver, "claim", claim_or_harm),
+        (hot, "route", route_or_harm),
+        (streams, "publish_all", publish_or_harm),
         (deliver, "call_provider", call_or_harm),
         (record, "finish", finish_or_harm),
         (consumer, "settle_on_stream", settle_or_harm),
