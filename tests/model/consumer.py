@@ -5,14 +5,16 @@ from contextlib import suppress
 
 from app.streams import Entry
 from consumers.consumer import AGAIN_AFTER_S, FAULT_PAUSE_S
+from consumers.consumer import KEPT_FREE as QUARTER
 from consumers.in_hand import InHand
 from consumers.reclaim import ServerClock, split_alone
 from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict, count_after
 from tests.model.fake_redis import Away, NoGroup
 from tests.model.process import Process, Steps
-from tests.model.rules import RECLAIM_AFTER_S, SETTINGS, SLOTS
+from tests.model.rules import ANSWER_S, RECLAIM_AFTER_S, SETTINGS, SLOTS
 
 BLOCK_S = 1.0
+KEPT_FREE = max(1, SLOTS // QUARTER)
 Settle = Callable[[Entry, Verdict], None]
 Handler = Callable[[Process, Sequence[Entry], Settle], Steps[None]]
 
@@ -26,6 +28,7 @@ class Consumer:
         self._redis, self._rules = process.world.redis, process.world.rules
         self.in_hand = InHand(SLOTS)
         self._clock, self._found_due, self._all_wanted, self._all_asked_at = ServerClock(), False, False, -1e9
+        self._drained, self._asked = False, 0
         self._settling: list[tuple[Entry, Verdict]] = []
         self._writing = False
 
@@ -50,27 +53,45 @@ class Consumer:
             yield AGAIN_AFTER_S
         yield 0.0
 
+    def room_at_once(self) -> int:
+        return max(0, self.in_hand.free() - max(KEPT_FREE, self._asked)) if self._drained else 0
+
     def _turn(self) -> Steps[None]:
-        yield from self._until(SLOTS - 1)
+        yield from self._until_free()
         entries = yield from self._next(self.in_hand.free())
         if entries:
             self._p.spawn(self._hand_over(entries))
         yield 0.0 if self._found_due or entries else BLOCK_S
 
-    def _until(self, most: int) -> Steps[None]:
-        while len(self.in_hand.entries) > most:
+    def _until_free(self) -> Steps[None]:
+        while self.in_hand.free() <= 0:
+            yield 0.2
+
+    def _until_empty(self) -> Steps[None]:
+        while self.in_hand.entries or self.in_hand.reserved:
             yield 0.2
 
     def _next(self, free: int) -> Steps[list[Entry]]:
         """What is due; in the turn after such a find what is new."""
         found_due = self._found_due
+        self._asked = free if "asked" in self._rules else 0
         due = [] if found_due else (yield from self._due(free))
+        self._asked = 0
         self._found_due = bool(due)
         if due:
             return due
-        new = self._redis.read(self.stream, self._p.me, free)
-        yield 0.0
+        most = min(free, KEPT_FREE) if self._drained and not found_due else free
+        new = yield from self._read(most)
+        self._drained = len(new) < most
         return [e for e in new if self._admit(e)]
+
+    def _read(self, most: int) -> Steps[list[Entry]]:
+        """What is new; the answer takes a while."""
+        new = self._redis.read(self.stream, self._p.me, most)
+        self._asked = most if "asked" in self._rules else 0
+        yield 0.0
+        self._asked = 0
+        return new
 
     def _due(self, most: int) -> Steps[list[Entry]]:
         taken = [e for e in self._take(most) if e.id not in self.in_hand.entries]
@@ -80,10 +101,10 @@ class Consumer:
             return [e for e in taken if self._admit(e)]
         for e in others:
             self._redis.put_back(self.stream, self._p.me, e.id, RECLAIM_AFTER_S, max(0, e.deliveries - 1))
-        yield from self._until(0)
+        yield from self._until_empty()
         if self._admit(suspect):
             yield from self._hand_over([suspect])
-            yield from self._until(0)
+            yield from self._until_empty()
         return []
 
     def _take(self, most: int) -> list[Entry]:
@@ -106,26 +127,33 @@ class Consumer:
         if entry.id in self.in_hand.entries:
             return False
         if self.in_hand.add(entry):
+            self._look_for_a_crowd()
             return True
         self._queue(entry, Back(RECLAIM_AFTER_S / 2, handled=False))
         return False
+
+    def _look_for_a_crowd(self) -> None:
+        if self.in_hand.free() < 0:
+            self._w.bad("crowded", f"{self.stream}: {-self.in_hand.free()} more in hand than there are slots")
 
     def _hand_over(self, entries: list[Entry]) -> Steps[None]:
         alive = [e for e in entries if e.deliveries <= SETTINGS.max_deliveries]
         dead = [e for e in entries if e.deliveries > SETTINGS.max_deliveries]
         try:
             if dead:
-                yield from self._dead(self._p, dead, self._settle)
+                yield from self._dead(self._p, dead, self.settle)
             if alive:
-                yield from self._handler(self._p, alive, self._settle)
+                yield from self._handler(self._p, alive, self.settle)
         except Away:  # only where the model does without a rule: handlers are patient
             for entry in entries:
-                self._settle(entry, Leave())
+                self.settle(entry, Leave())
             yield FAULT_PAUSE_S
 
-    def _settle(self, entry: Entry, verdict: Verdict) -> None:
+    def settle(self, entry: Entry, verdict: Verdict) -> None:
         if entry.id in self.in_hand.entries:
             self._queue(entry, verdict)
+        else:
+            self._w.bad("unheld", f"{self.stream}, row {entry.row_id}: nobody will settle its entry, {verdict}")
 
     def _queue(self, entry: Entry, verdict: Verdict) -> None:
         self._settling.append((entry, verdict))
@@ -141,9 +169,9 @@ class Consumer:
                 yield 0.0
                 with suppress(Away, NoGroup):
                     self._tell_redis(entry, verdict)
-            yield 0.0
+            yield self._w.rng.choice(ANSWER_S)
             for entry, _ in batch:
-                self.in_hand.drop(entry)
+                self.in_hand.drop(entry if "early" in self._rules else self.in_hand.entries.get(entry.id, entry))
         self._writing = False
 
     def _tell_redis(self, entry: Entry, verdict: Verdict) -> None:

@@ -1,24 +1,22 @@
-"""What is done with entries: route (consumers/route.py), deliver (consumers/deliver.py), and dead letters."""
+"""What is done with the entries of a channel's stream, as consumers/deliver.py does: claim, send, record; and dead letters."""
 
 from collections.abc import Sequence
 
 from app.domain import Channel, Outcome
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending
 from app.store.owed import DeadVerdict
-from app.store.routing import EventVerdict
 from app.streams import Entry
 from consumers.retry import Result, next_move
-from consumers.settle import Acknowledge, Back, Leave, Verdict
+from consumers.settle import Back, Leave, Verdict
 from consumers.verdicts import after_claim, after_dead, after_finish, after_release
 from tests.model.consumer import Settle
 from tests.model.fake_redis import Away
-from tests.model.process import Answer, Died, Open, Process, Steps
+from tests.model.process import Answer, Open, Process, Steps
 from tests.model.rules import POLICIES, RECLAIM_AFTER_S, SETTINGS
 from tests.model.store_rest import Made
 
 OUTCOMES = (Outcome.SENT, Outcome.UNAVAILABLE, Outcome.REJECTED, Outcome.UNKNOWN)
 WEIGHTS = (55, 34, 4, 7)
-AGAIN_AFTER_S = 0.25
 ANSWERED = (ClaimVerdict.CLAIMED, ClaimVerdict.RESUMED, ClaimVerdict.BUSY)
 
 
@@ -39,65 +37,6 @@ def publish(p: Process, made: Sequence[Made], until: float) -> Steps[None]:
             return
 
 
-# ---- route
-
-
-def route(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]:
-    """The batch's events one after the other."""
-    for entry in entries:
-        yield from route_one(p, entry, settle)
-
-
-def route_one(p: Process, entry: Entry, settle: Settle) -> Steps[None]:
-    w, row_id = p.world, row_of(entry)
-    verdict, due_in_s = yield from p.patiently(lambda: w.rest.read_event(row_id))
-    if row_id in w.poison and verdict is EventVerdict.GO:
-        raise Died
-    yield 0.0
-    if verdict in (EventVerdict.GO, EventVerdict.EXPIRED):
-        wait_s = (yield from charge(p, row_id)) if verdict is EventVerdict.GO else 0.0
-        yield 0.0
-        if wait_s > 0:
-            yield from p.patiently(lambda: w.rest.defer(row_id, wait_s))
-        else:
-            asked: list[float] = []
-
-            def commit() -> list[Made]:
-                asked.append(w.t)
-                return w.rest.route(row_id, verdict is EventVerdict.EXPIRED, wait_s < 0)
-
-            made = yield from p.patiently(commit)
-            yield from publish(p, made, asked[-1] + SETTINGS.publish_within_s)
-    waits = verdict is EventVerdict.LATER
-    settle(entry, Back(min(max(due_in_s, 0.0), RECLAIM_AFTER_S)) if waits else Acknowledge())
-
-
-def charge(p: Process, row_id: int) -> Steps[float]:
-    """Repeated while Redis is away: the bucket remembers what it charged."""
-    w = p.world
-    every_s, keep_s, user = SETTINGS.rate_limit_every_us / 1e6, 3 * RECLAIM_AFTER_S, w.tables.events[row_id].user
-    while True:
-        try:
-            return w.redis.charge(
-                user, row_id, SETTINGS.rate_limit_per_user, every_s, keep_s, "charge_once" in w.rules, w.deferring
-            )
-        except Away:
-            yield AGAIN_AFTER_S
-
-
-def dead_event(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]:
-    w = p.world
-    for entry in entries:
-        row_id, verdict = row_of(entry), DeadVerdict.ENDED
-        if "dead_final" in w.rules:
-            verdict = yield from p.patiently(lambda: w.rest.end_dead_event(row_id))  # noqa: B023
-        w.dead_letter(row_id, verdict)
-        settle(entry, after_dead(verdict, ""))
-
-
-# ---- deliver
-
-
 def deliver(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]:
     """Claims the batch and starts its sends."""
     w, asked = p.world, list[float]()
@@ -115,9 +54,12 @@ def deliver(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]
             p.closed(attempt)
         raise
     yield 0.0
+    if len(asked) == 1 and {"expect", "in_hand"} <= w.rules:  # a second guard of what those two see to
+        resumed = [c for c in claims.values() if c.verdict is ClaimVerdict.RESUMED]
+        claims |= {c.id: c._replace(verdict=ClaimVerdict.BUSY) for c in resumed}
     for entry in entries:
         c, attempt = claims[row_of(entry)], opens[row_of(entry)]
-        if len(asked) > 1 and c.verdict not in ANSWERED:  # the first answer was lost, the second came after the lease
+        if len(asked) > 1 and (c.verdict not in ANSWERED or w.deliveries.lapsed(c.id, p.me)):  # the first answer was lost
             w.silent[c.id] += 1
         if c.verdict in GO:
             attempt.attempt = c.attempt

@@ -12,19 +12,21 @@ from app import streams
 from app.accept import prepare
 from app.domain import Channel, CrashPolicy, Outcome, Outgoing
 from app.resources import Resources
+from app.store import hot
 from app.store.events import insert_events
-from app.store.hot import finish
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending, release
 from app.store.operate import cancel_notifications, replay_events, replay_notifications
 from app.store.owed import clock, end_dead_notifications
+from app.store.routing import EventVerdict, read_events
 from app.streams import EVENTS, Entry, channel_stream
 from consumers.database import Database
 from consumers.relay import Relay, watermark
 from consumers.retry import Result, next_move
-from consumers.route import Route
+from consumers.route import Route, first_decision
 from consumers.settle import Back, Verdict, settle_on_stream
 from consumers.verdicts import after_claim, after_dead, after_finish, after_release
 from tests.model import shifted
+from tests.model.routing_hands import at_once, losing
 from tests.support import claim, event
 
 MAYBE_SENT = (Outcome.SENT, Outcome.UNKNOWN)
@@ -88,18 +90,32 @@ class Hands:
         await self._settle(me, stream, [(e, Back(window_s / 2, handled=False)) for e in second])
         return list({e.row_id: e for e in entries if e.row_id not in mine}.values())
 
-    async def route(self, who: str, most: int, dies: bool) -> None:
-        """The real handler; a consumer that dies acknowledges nothing."""
+    async def route(self, who: str, most: int, dies: bool, room: int = 0, lost: str = "none") -> None:
+        """The real handler, which claims at once up to `room` of each channel; a consumer that dies acknowledges nothing."""
         entries = await self.take(who, EVENTS, most)
         settled: list[tuple[Entry, Any]] = []
-        handler = Route(self.resources, Database())
-        for entry in entries:
-            too_often = entry.deliveries > self.resources.settings.max_deliveries
-            await (handler.dead if too_often else handler)([entry], lambda e, verdict: settled.append((e, verdict)))
+        handler = Route(self.resources, Database(), at_once(self, self.name(who), CHANNELS, room))
+        with losing(lost):
+            for entry in entries:
+                too_often = entry.deliveries > self.resources.settings.max_deliveries
+                await (handler.dead if too_often else handler)([entry], lambda e, verdict: settled.append((e, verdict)))
+        if lost == "publication":
+            unsent = await self.resources.pool.fetch("select id from notification where attempt = 1 and tries = 0")
+            self.released |= {(r["id"], 1) for r in unsent}
         if dies:
             self.die(who)
         else:
             await self._settle(self.name(who), EVENTS, settled)
+
+    async def route_and_die(self, who: str, most: int) -> None:
+        """Gone between its commit, which claims everything, and its XADD."""
+        rows = await read_events(self.resources.hot, [e.row_id or 0 for e in await self.take(who, EVENTS, most)])
+        routings = [first_decision(row) for row in rows if row.verdict is EventVerdict.GO]
+        await hot.route(self.resources, [r._replace(at_once=r.channels) for r in routings], self.name(who))
+        self.die(who)
+
+    def hold(self, me: str, stream: str, entry: Entry, claim: Claim) -> None:
+        self.held.append(Held(me, stream, entry, claim, self.passed_s))
 
     async def claim(self, who: str, channel: Channel, most: int, answer_lost: bool) -> None:
         """Entries of one channel into the hand; what may not be claimed goes where the product says."""
@@ -116,7 +132,7 @@ class Hands:
         for c in claims:
             assert c.verdict not in JUDGED or not self._leased(c.id), f"notification {c.id}: {c.verdict} under a live lease"
             if c.verdict in GO:
-                self.held.append(Held(me, stream, by_row[c.id], c, self.passed_s))
+                self.hold(me, stream, by_row[c.id], c)
         window_s = self.resources.settings.reclaim_after_s
         await self._settle(me, stream, [(by_row[c.id], after_claim(c, window_s)) for c in claims if c.verdict not in GO])
 
@@ -166,7 +182,7 @@ class Hands:
         move = next_move(Result(held.outcome), c.tries, settings.channel_policy(channel), 1.0, settings.reclaim_after_s)
         ending = Ending(c.id, c.attempt, held.outcome, "hands", None, None, move.status, move.reason, move.wait_s, move.park)
         for _ in range(1 + answer_lost):
-            (finished,) = await finish(self.resources, [ending])
+            (finished,) = await hot.finish(self.resources, [ending])
         await self._settle(held.me, held.stream, [(held.entry, after_finish(finished, c.attempt))])
 
     def die(self, who: str) -> None:

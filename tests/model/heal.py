@@ -11,8 +11,11 @@ from tests.model import shifted
 from tests.model.hands import CHANNELS, Hands
 
 
-async def heal(hands: Hands, rounds: int = 12) -> bool:
-    """Nothing fails any more: is everything final, and off the streams, after so many windows?"""
+async def heal(hands: Hands, rounds: int = 40) -> bool:
+    """Nothing fails any more: is everything final, and off the streams, after so many windows?
+
+    Of several entries of one row `take` hands over one a window.
+    """
     await _empty_hands(hands)
     for _ in range(rounds):
         await hands.pass_time(hands.resources.settings.reclaim_after_s + 1)

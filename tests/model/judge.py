@@ -13,6 +13,8 @@ tries         more calls than allowed, or out of tries with calls left
 late          a send long after the notification had expired
 flood         more entries for one row than 1 + parks + faults
 dead          a dead letter although no process was killed that often, or one again and again
+unheld        a call ended, and its entry was no longer in hand
+crowded       more in one consumer's hand than it has slots
 refused       refused by the rate limit although the user was under it
 move          a change of status that app/domain.py does not allow
 """
@@ -97,7 +99,7 @@ def _end(w: "World", n: Notification) -> None:
     if not n.done:
         due_in_s = n.due_at - w.tables.now()
         w.bad("stuck", f"notification {n.id}: {n.status}, due in {due_in_s:.0f} s, published {n.published_at}")
-    if w.deads[n.id] and w.kills <= SETTINGS.max_deliveries:
+    if w.deads[n.id] and w.kills < SETTINGS.max_deliveries:
         w.bad("dead", f"notification {n.id}: dead letter after {w.calls[n.id]} calls")
 
 

@@ -13,6 +13,7 @@ from tests.model.fake_redis import Away
 from tests.model.rules import SETTINGS
 
 if TYPE_CHECKING:
+    from tests.model.consumer import Consumer
     from tests.model.world import World
 
 Answer = TypeVar("Answer")
@@ -57,6 +58,7 @@ class Process:
     here: bool = True
     back_at: float = -1e9
     open: set[Open] = field(default_factory=set)
+    consumers: "dict[str, Consumer]" = field(default_factory=dict)
 
     @property
     def me(self) -> str:

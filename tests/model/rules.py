@@ -29,6 +29,11 @@ RULES = {
     "fresh": "no send under a lease that could end in mid-send",
     "release": "a claim that is no longer fresh is given back: nothing was sent",
     "expiry": "what expired is neither claimed nor repeated by the crash rule",
+    "expect": "what is claimed as it is routed is marked as in hand before it is published",
+    "early": "an entry that was read before its row, which was expected, had begun takes nothing out of the hand",
+    "asked": "what a read or a reclaim under way may bring has its slots, and is claimed by nobody who routes",
+    "refind": "what was claimed by a routing whose answer was lost is found again by who asked",
+    "give_back": "what is claimed as it is routed, and not surely published, is given back: nothing was sent",
     "step_back": "Redis' clock stepped back: one round takes back everything pending",
 }
 ALL = frozenset(RULES)
@@ -52,6 +57,7 @@ SETTINGS = load_settings(
 POLICIES = {channel: SETTINGS.channel_policy(channel) for channel in CHANNELS}
 RECLAIM_AFTER_S = SETTINGS.reclaim_after_s
 
+ANSWER_S = (0.0, 0.0, 0.0, SETTINGS.redis_timeout_s / 2)  # what an answer of Redis takes: others act meanwhile
 SLOTS = 3  # entries in one consumer's hand
 FAULTS_UNTIL_S = 120.0
 SLOW_S = 15 * RECLAIM_AFTER_S  # two poison entries, one after the other

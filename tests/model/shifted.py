@@ -19,7 +19,7 @@ create function shifted.now() returns timestamptz stable language sql as 'select
 DEFAULTS = "alter table {} alter column {} set default shifted.now()"
 COLUMNS = {
     "event": ("due_at", "published_at", "created_at", "updated_at"),
-    "notification": ("due_at", "published_at", "updated_at"),
+    "notification": ("due_at", "published_at", "created_at", "updated_at"),
 }
 
 

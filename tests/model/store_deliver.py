@@ -26,7 +26,8 @@ class Deliveries:
             self._close(n)
         if verdict in (V.CLAIMED, V.AGAIN):
             self._t.move(n, Status.PROCESSING, n.reason)
-            n.attempt, n.tries, n.claimed_by, n.lease_until = n.attempt + 1, n.tries + 1, me, now + SETTINGS.lease_s
+            n.attempt, n.tries, n.claimed_by = n.attempt + 1, n.tries + 1, me
+            n.claimed_at, n.lease_until = now, now + SETTINGS.lease_s
         elif verdict is V.UNKNOWN:
             self._t.move(n, Status.UNKNOWN, Reason.CRASHED)
         elif verdict in (V.EXPIRED, V.CRASHED):
@@ -51,6 +52,11 @@ class Deliveries:
         if POLICIES[n.channel].crash_policy is CrashPolicy.AT_MOST_ONCE:
             return V.UNKNOWN
         return V.AGAIN if n.tries < POLICIES[n.channel].max_tries and not expired else V.CRASHED
+
+    def lapsed(self, row_id: int, me: str) -> bool:
+        """Did the lease of a claim of mine run out before I learned of it?"""
+        n = self._t.notifications[row_id]
+        return n.claimed_by == me and n.lease_until is not None and n.lease_until < self._t.now()
 
     def _calm_until(self, now: float, calm_left_s: float) -> float:
         return max(self._t.started_at + SETTINGS.calm_s, now + calm_left_s) if "calm" in self._rules else -1e9

@@ -1,5 +1,6 @@
 """The other statements, each one transaction: accept, route, defer, dead events, what the relay takes, replay and cancel."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.domain import Channel, EventStatus, Reason, Status
@@ -13,11 +14,12 @@ EVENTS = "events"
 
 
 class Made(NamedTuple):
-    """A row that is to be published."""
+    """A row that is to be published. `claimed`: by who routed it."""
 
     row_id: int
     stream: str
     published_at: float
+    claimed: bool = False
 
 
 class Rest:
@@ -46,8 +48,16 @@ class Rest:
             return EventVerdict.PARKED, 0.0
         return (EventVerdict.LATER if e.due_at > now else EventVerdict.GO), e.due_at - now
 
-    def route(self, row_id: int, expired: bool, refused: bool) -> list[Made]:
-        """The notifications that this made and that are to be published."""
+    def route(
+        self,
+        row_id: int,
+        expired: bool,
+        refused: bool,
+        channels: Sequence[Channel] = CHANNELS,
+        at_once: tuple[Channel, ...] = (),
+        me: str = "",
+    ) -> list[Made]:
+        """The notifications that this made and that are to be published; those of `at_once` are claimed."""
         e, now = self._t.events[row_id], self._t.now()
         if e.done and "route_once" in self._rules:
             return []
@@ -55,15 +65,30 @@ class Rest:
             self._t.move_event(e, EventStatus.FAILED, Reason.EXPIRED)
             return []
         there = {n.channel for n in self._t.notifications.values() if n.event == row_id}
-        made = [self._insert(e, channel, now, refused) for channel in CHANNELS if channel not in there]
+        at_once = () if e.expires_at is not None and e.expires_at <= now else at_once
+        mine = [me if channel in at_once else "" for channel in channels]
+        made = [self._insert(e, c, now, refused, by) for c, by in zip(channels, mine, strict=True) if c not in there]
         self._t.move_event(e, EventStatus.ROUTED)
         return [] if refused else made
 
-    def _insert(self, e: Event, channel: Channel, now: float, refused: bool) -> Made:
+    def _insert(self, e: Event, channel: Channel, now: float, refused: bool, claimed_by: str) -> Made:
         status, reason = (Status.FAILED, Reason.RATE_LIMITED) if refused else (Status.PENDING, None)
-        n = Notification(self._t.next_id(), e.id, channel, now, now, e.expires_at, status, reason)
+        n = Notification(self._t.next_id(), e.id, channel, now, now, e.expires_at, status, reason, created_at=now)
+        if claimed_by:
+            n.status, n.attempt, n.tries, n.claimed_by = Status.PROCESSING, 1, 1, claimed_by
+            n.claimed_at, n.lease_until = now, now + SETTINGS.lease_s
         self._t.notifications[n.id] = n
-        return Made(n.id, channel.lower(), now)
+        return Made(n.id, channel.lower(), now, bool(claimed_by))
+
+    def claimed_as_routed(self, event: int, me: str) -> list[Made]:
+        """What a call of `route` claimed for `me`, by nobody claimed since, and under a live lease."""
+        return [
+            Made(n.id, n.channel.lower(), n.published_at, True)
+            for n in self._t.notifications.values()
+            if (n.event, n.status, n.claimed_by, n.claimed_at) == (event, Status.PROCESSING, me, n.created_at)
+            and n.published_at is not None
+            and (n.lease_until or 0.0) >= self._t.now()
+        ]
 
     def defer(self, row_id: int, wait_s: float) -> None:
         e = self._t.events[row_id]

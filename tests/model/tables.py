@@ -45,6 +45,8 @@ class Notification:
     replays: int = 0
     possible_duplicate: bool = False
     claimed_by: str = ""
+    claimed_at: float | None = None
+    created_at: float = 0.0
     lease_until: float | None = None
 
     @property

@@ -23,6 +23,7 @@ from tests.integration.conftest import WATCH, forbidden_moves
 from tests.model import shifted
 from tests.model.hands import CHANNELS, Hands, Held
 from tests.model.heal import heal, judge, unaccounted
+from tests.model.routing_hands import LOSSES
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "40"))
 STEPS = 40
@@ -57,9 +58,17 @@ class Machine(RuleBasedStateMachine):
     def post(self, count: int, lost: bool) -> None:
         self.do(self.hands.post(count, published=not lost))
 
-    @rule(who=WHO, most=FEW, dies=SELDOM)
-    def route(self, who: str, most: int, dies: bool) -> None:
-        self.do(self.hands.route(who, most, dies))
+    @rule(who=WHO, most=FEW, dies=SELDOM, room=st.sampled_from([0, 1, 9]), lost=st.sampled_from(LOSSES))
+    def route(self, who: str, most: int, dies: bool, room: int, lost: str) -> None:
+        self.do(self.hands.route(who, most, dies, room, lost))
+
+    @rule(who=WHO, most=FEW, outcome=st.sampled_from(Outcome))
+    def route_and_call(self, who: str, most: int, outcome: Outcome) -> None:
+        """In one step, so that it is common to have something in mid-send that was claimed as it was routed."""
+        self.do(self.hands.post(most, published=True))
+        self.do(self.hands.route(who, most, dies=False, room=9))
+        for held in [h for h in self.hands.held if h.outcome is None]:
+            self.do(self.hands.call(held, outcome))
 
     @rule(who=WHO, channel=CHANNEL, most=FEW, lost=SELDOM)
     def claim(self, who: str, channel: Channel, most: int, lost: bool) -> None:
@@ -106,6 +115,10 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO)
     def consumer_dies(self, who: str) -> None:
         self.hands.die(who)
+
+    @rule(who=WHO, most=FEW)
+    def consumer_dies_before_it_publishes(self, who: str, most: int) -> None:
+        self.do(self.hands.route_and_die(who, most))
 
     @rule(kind=st.sampled_from(["double", "double", "relay dies", "flushall", "delete", "forget"]), who=WHO, stream=STREAM)
     def trouble(self, kind: str, who: str, stream: str) -> None:

@@ -5,13 +5,13 @@ PostgreSQL, Redis and the processes have clocks of their own; Redis' drifts and 
 
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from app.domain import CrashPolicy, Outcome
 from app.store.notifications import Claim
 from app.store.owed import DeadVerdict
-from tests.model import duties, faults, handlers, judge
+from tests.model import duties, faults, handlers, judge, routing
 from tests.model.consumer import Consumer, Handler
 from tests.model.fake_redis import Away, FakeRedis
 from tests.model.process import Died, Open, Process, Task
@@ -70,8 +70,9 @@ class World:
         process.start()
 
     def _consumers(self, p: Process) -> None:
-        for stream, (handler, dead) in handlers_of().items():
-            p.spawn(Consumer(p, stream, handler, dead).run(), risk=0.3)
+        p.consumers = {stream: Consumer(p, stream, handler, dead) for stream, (handler, dead) in handlers_of().items()}
+        for consumer in p.consumers.values():
+            p.spawn(consumer.run(), risk=0.3)
         if "relay" in self.rules:
             p.spawn(duties.relay(p), risk=0.3)
 
@@ -123,6 +124,10 @@ class World:
         self.adds[row.row_id] += 1
         self.redis.add(row.stream, row.row_id, row.published_at)
 
+    def publish(self, rows: Sequence[Made], me: str) -> list[bytes]:
+        self.adds.update(row.row_id for row in rows)
+        return self.redis.publish(rows, me)
+
     def accept(self, key: str) -> None:
         self.accepted_keys.add(key)
         if self.rng.random() < 0.05:
@@ -172,4 +177,4 @@ class World:
 def handlers_of() -> dict[str, tuple[Handler, Handler]]:
     """By stream: what handles its entries, and what ends its dead letters."""
     deliveries = dict.fromkeys((c.lower() for c in CHANNELS), (handlers.deliver, handlers.dead_notification))
-    return {EVENTS: (handlers.route, handlers.dead_event), **deliveries}
+    return {EVENTS: (routing.route, routing.dead_event), **deliveries}
