@@ -24,19 +24,21 @@ class Batch:
         self._expected: list[Added] = []
 
     def reserve(self, routings: Sequence[Routing], first_time: Collection[int]) -> list[Routing]:
-        """With what is to be sent at once. Only of events in `first_time`: who ended in silence before may take others along."""
-        rooms = {c: consumer.room_at_once() for c, (consumer, _) in self._channels.items()}
-        if not any(rooms.values()):
-            return list(routings)
-        reserved = [self._one(r, rooms) if r.reason is None and r.event.id in first_time else r for r in routings]
+        """With what is to be sent at once: all that a channel gets, or nothing, since a backlog costs less over the stream.
+
+        Only of events in `first_time`: who ended in silence before may take others along.
+        """
+        plain = {r.event.id for r in routings if r.reason is None and r.event.id in first_time}
+        self._slots = Counter(channel for r in routings if r.event.id in plain for channel in r.channels)
+        for channel, wanted in [*self._slots.items()]:
+            if channel not in self._channels or self._channels[channel][0].room_at_once() < wanted:
+                del self._slots[channel]
         for channel, slots in self._slots.items():
             self._channels[channel][0].in_hand.reserve(slots)
-        return reserved
+        return [self._marked(r) if r.event.id in plain else r for r in routings] if self._slots else list(routings)
 
-    def _one(self, routing: Routing, rooms: dict[Channel, int]) -> Routing:
-        mine = tuple(c for c in routing.channels if rooms.get(c, 0) > self._slots[c])
-        self._slots.update(mine)
-        return routing._replace(at_once=mine) if mine else routing
+    def _marked(self, routing: Routing) -> Routing:
+        return routing._replace(at_once=tuple(c for c in routing.channels if c in self._slots))
 
     def expect(self, claimed: Sequence[Added]) -> None:
         """Before they are published: read from the stream they would seem claims whose answer was lost, and be sent twice."""
@@ -73,9 +75,9 @@ class AtOnce:
     def __init__(self, me: str = "", channels: Channels | None = None) -> None:
         self.me, self._channels = me, channels or {}
 
-    def any(self) -> bool:
-        """May anything be sent at once now?"""
-        return any(consumer.room_at_once() for consumer, _ in self._channels.values())
+    def may(self, events: int) -> bool:
+        """May so many events be sent at once now, on any channel?"""
+        return any(consumer.room_at_once() >= events for consumer, _ in self._channels.values())
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:

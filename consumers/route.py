@@ -46,7 +46,7 @@ class Route:
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
-        at_once = self._at_once.any()
+        at_once = self._at_once.may(len(by_row))
         rows = await self._database.patiently(lambda: read_events(self._resources.hot, list(by_row), at_once))
         routings = [first_decision(row) for row in rows if row.verdict in (EventVerdict.GO, EventVerdict.EXPIRED)]
         routings, waits_s = await self._limit(routings)

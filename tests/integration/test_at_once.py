@@ -340,13 +340,13 @@ async def test_an_event_that_ended_in_silence_before_is_sent_over_the_stream(res
     assert consumer.in_hand.reserved == 0
 
 
-async def test_slots_go_to_the_first_that_ask(resources: Resources) -> None:
-    consumer = _Consumer(room=1)
-    batch = Batch({Channel.SMS: (consumer, object())})  # type: ignore[dict-item]
+async def test_a_channel_gets_all_that_it_is_to_send_or_nothing(resources: Resources) -> None:
+    sms, push = _Consumer(room=1), _Consumer(room=2)
+    batch = Batch({Channel.SMS: (sms, object()), Channel.PUSH: (push, object())})  # type: ignore[dict-item]
     decided = await routings(resources, await add_events(resources, event(), event()))
     reserved = batch.reserve(decided, {r.event.id for r in decided})
-    assert [r.at_once for r in reserved] == [(Channel.SMS,), ()]
-    assert consumer.in_hand.reserved == 1
+    assert [r.at_once for r in reserved] == [(Channel.PUSH,)] * 2
+    assert (sms.in_hand.reserved, push.in_hand.reserved) == (0, 2)
 
 
 class _Consumer:
