@@ -125,7 +125,7 @@ class Route:
         batch.forget()
 
     async def _commit(self, routings: list[Routing], asked_s: list[float]) -> list[Added]:
-        """Where an answer was lost, all that it claimed is found again; the rest is the relay's."""
+        """Where an answer was lost, what it claimed is found again while its lease lasts; the rest is the relay's."""
 
         async def commit() -> list[Added]:
             asked_s.append(time.clock_gettime(CLOCK))

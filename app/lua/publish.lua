@@ -4,7 +4,8 @@
 -- ARGV[2, 3]    group and consumer
 -- ARGV[2i+2]    how many entries the stream KEYS[i] gets; ARGV[2i+3] the first so many of them are claimed
 -- ARGV[..]      per entry five values: row id, event_id, user_id, event_type, published_at (ISO 8601, UTC); those of KEYS[1] first
--- Answer        the ids of the claimed entries (at most 500 entries a call); or the first error, where all that could be added is
+-- Answer        the ids of the claimed entries, those of KEYS[1] first; or the first error, where all that could be added is in place.
+--               At most 500 entries a call.
 -- Where older entries are still unread, the claimed ones are not delivered: who reads them later finds their rows in hand, or done.
 local row, group, consumer, at, failed, claimed = ARGV[1], ARGV[2], ARGV[3], 2 * #KEYS + 4, nil, {}
 
