@@ -28,7 +28,7 @@ SESSION = {
     # A host that lost its power says no goodbye: its locks (an idempotency key) would block others for hours.
     "idle_in_transaction_session_timeout": "10s",
 }
-# For app/store/hot.py, whose statements are planned once: whatever the tables held then, they look rows up in indexes.
+# For hot.py and hot_route.py of app/store, whose statements are planned once: they look rows up in indexes, whatever tables hold.
 HOT_SESSION = {
     **SESSION,
     "plan_cache_mode": "force_generic_plan",
@@ -47,7 +47,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What is open. `hot` is for statements that are planned once: app/store/hot.py, and accept's.
+    """What is open. `hot` is for statements that are planned once: app/store/hot.py, hot_route.py, and accept's.
 
     `redis` never repeats a command by itself (a repeated XADD is two entries); `reader` only blocks in reads.
     """

@@ -1,4 +1,4 @@
-"""What one consumer has in hand: read and not settled."""
+"""What one consumer has in hand: read, or begun at once, and not settled."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from app.streams import Entry
 
 @dataclass(slots=True)
 class InHand:
-    """The entries that were read and are not settled, by entry id and by row id.
+    """The entries that are not settled, by entry id and by row id.
 
     Each holds a slot until its call is over. At most `spare` more have their end recorded, so that calls go on meanwhile.
     """
@@ -38,6 +38,16 @@ class InHand:
         """For what is on its way into the hand; fewer than none gives them back."""
         self.reserved += slots
         self.changed.set()
+
+    def rename(self, entry: Entry, entry_id: bytes) -> Entry:
+        """It was added before it was known which entry of the stream it is."""
+        named = entry._replace(id=entry_id)
+        if self.entries.pop(entry.id, None) is not None:
+            self.entries[entry_id] = named
+        if entry.id in self.over:
+            self.over.remove(entry.id)
+            self.over.add(entry_id)
+        return named
 
     def call_over(self, entry: Entry) -> None:
         """Only its end is still to be recorded."""

@@ -1,4 +1,6 @@
-"""The statements of route: events with their user's preference; then notifications, decisions and ROUTED in one transaction."""
+"""The statements of route for what needs a closer look than hot_route.py gives it: events with their user's preference; then
+notifications, decisions and ROUTED in one transaction.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -36,15 +38,10 @@ class EventRow(NamedTuple):
     preference: Preference | None
     verdict: EventVerdict
     due_in_s: float
-    payload_json: str | None  # None: not asked for
-    accepted_at: datetime  # or when it was to be sent
 
 
 class Routing(NamedTuple):
-    """How one event was decided, and the channels that get a notification: PENDING, or FAILED where there is a `reason`.
-
-    `at_once`: the channels whose notifications are claimed as they are inserted.
-    """
+    """How one event was decided, and the channels that get a notification: PENDING, or FAILED where there is a `reason`."""
 
     event: EventRow
     decisions: Mapping[Channel, Decision]
@@ -52,17 +49,15 @@ class Routing(NamedTuple):
     event_status: EventStatus = EventStatus.ROUTED
     reason: Reason | None = None
     error: str | None = None
-    at_once: tuple[Channel, ...] = ()
 
 
 class Added(NamedTuple):
-    """A notification that this transaction inserted and that is to be published. `claimed`: by who routed it."""
+    """A notification that this transaction inserted and that is to be published."""
 
     id: int
     event_pk: int
     channel: Channel
     published_at: datetime
-    claimed: bool = False
 
 
 CHANNELS = {channel.value: channel for channel in Channel}  # calling the enum costs ten times as much
@@ -77,8 +72,7 @@ select e.id, e.event_id, e.type, e.user_id, e.channels,
             when e.due_at > now() then 'later'
             else 'go' end as verdict,
        extract(epoch from e.due_at - now())::float8 as due_in_s,
-       p.user_id is not null as has_preference, p.email_opt_in, p.sms_opt_in, p.push_opt_in,
-       case when $2 then e.payload::text end as payload, greatest(e.created_at, e.send_at) as accepted_at
+       p.user_id is not null as has_preference, p.email_opt_in, p.sms_opt_in, p.push_opt_in
 from event e left join preference p on p.user_id = any(array[e.user_id])
 where e.id = any($1::bigint[])
 """
@@ -116,9 +110,9 @@ from told join mine using (id) where e.id = told.id and mine.status = 'NEW'
 """
 
 
-async def read_events(hot: "Fetching", ids: Sequence[int], payloads: bool = False) -> list[EventRow]:
-    """The events that exist of `ids`, in any order, each with what may be done with it now. `payloads`: read them, too."""
-    return [_event_row(r) for r in await hot.fetch(READ, ids, payloads)]
+async def read_events(hot: "Fetching", ids: Sequence[int]) -> list[EventRow]:
+    """The events that exist of `ids`, in any order, each with what may be done with it now."""
+    return [_event_row(r) for r in await hot.fetch(READ, ids)]
 
 
 async def route_events(pool: "Pool", routings: Sequence[Routing]) -> list[Added]:
@@ -147,9 +141,8 @@ def _event_row(r: asyncpg.Record) -> EventRow:
     preference = Preference(r["email_opt_in"], r["sms_opt_in"], r["push_opt_in"]) if r["has_preference"] else None
     channels = None if r["channels"] is None else tuple(Channel(c) for c in r["channels"])
     return EventRow(
-        r["id"], r["event_id"], r["type"], r["user_id"], channels, preference, EVENT_VERDICTS[r["verdict"]], r["due_in_s"],
-        r["payload"], r["accepted_at"],
-    )  # fmt: skip
+        r["id"], r["event_id"], r["type"], r["user_id"], channels, preference, EVENT_VERDICTS[r["verdict"]], r["due_in_s"]
+    )
 
 
 def _event_columns(routings: Sequence[Routing]) -> list[list[object]]:

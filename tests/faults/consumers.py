@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from app import streams
-from app.store import hot
+from app.store import hot, hot_route
 from app.store import notifications as store
 from consumers import __main__, call, consumer, database, deliver, reclaim, record, relay
 from consumers import settle as settling
@@ -66,12 +66,12 @@ def note(fact: dict[str, object]) -> None:
 
 def build_in(harm: Harm) -> None:
     claim, call_provider, finish, settle = hot.claim, call.call_provider, hot.finish, settling.settle_on_stream
-    route, publish_all = hot.route, streams.publish_all
+    route, publish_all = hot_route.route_plain, streams.publish_all
 
-    async def route_or_harm(resources: Any, routings: Sequence[Any], me: str) -> Any:
-        if any(r.at_once for r in routings):
+    async def route_or_harm(resources: Any, events: Sequence[Any], at_once: Sequence[Any], me: str) -> Any:
+        if at_once:
             harm.at("before_claim")
-        return await route(resources, routings, me)
+        return await route(resources, events, at_once, me)
 
     async def publish_or_harm(redis: Any, rows: Any, claimed: Any = streams.NONE, consumer: str = "") -> Any:
         if claimed:
@@ -101,7 +101,7 @@ def build_in(harm: Harm) -> None:
 
     for module, name, made in (
         (deliver, "claim", claim_or_harm),
-        (hot, "route", route_or_harm),
+        (hot_route, "route_plain", route_or_harm),
         (streams, "publish_all", publish_or_harm),
         (deliver, "call_provider", call_or_harm),
         (record, "finish", finish_or_harm),

@@ -10,6 +10,8 @@ from consumers.providers import Provider
 from consumers.providers.choose import open_providers
 from consumers.work import work
 
+DRAIN_WITHIN_S = 60
+
 
 @asynccontextmanager
 async def consuming(resources: Resources, provider: Provider | None = None) -> AsyncIterator[None]:
@@ -22,4 +24,5 @@ async def consuming(resources: Resources, provider: Provider | None = None) -> A
             yield
         finally:
             stopping.set()
-            await working
+            async with asyncio.timeout(DRAIN_WITHIN_S):
+                await working

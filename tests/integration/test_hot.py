@@ -1,22 +1,25 @@
 """The short statements do what the long ones do, walk indexes whatever the tables hold, and leave all else to the long ones."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import asyncpg
 import pytest
 
-from app.domain import Outcome, Status
+from app.domain import Channel, Outcome, Preference, Status
 from app.resources import Resources
-from app.store import hot
+from app.store import hot, hot_route
 from app.store.events import SAME_IDS
-from app.store.hot import CLAIM_DUE, CLAIMED_AS_ROUTED, FINISH_SENT, ROUTE_PLAIN
+from app.store.hot import CLAIM_DUE, FINISH_SENT
+from app.store.hot_route import CLAIMED_AS_ROUTED, PEEK, ROUTE_PLAIN
 from app.store.notifications import Ending, judge_claims, judge_endings
+from app.store.preferences import put_preference
 from app.store.routing import READ, route_events
-from consumers.route import refused
 from tests.support import (
     add_events,
     add_notification,
+    added_by,
     attempts,
     change,
     claim,
@@ -24,14 +27,18 @@ from tests.support import (
     event_row,
     notification,
     notifications_of,
+    route,
+    route_short,
     routings,
 )
 
 RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
+AGES = datetime(2100, 1, 1, tzinfo=UTC)
 OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s", "leads"}  # the long way's all lead
 SHORT = {
-    "read": (READ, "bigint[], boolean"),
-    "route": (ROUTE_PLAIN, "bigint[], text[], text[], int[], text, float8"),
+    "read": (READ, "bigint[]"),
+    "peek": (PEEK, "bigint[]"),
+    "route": (ROUTE_PLAIN, "bigint[], text[], text[], text[], text, float8"),
     "claimed": (CLAIMED_AS_ROUTED, "bigint[], text"),
     "claim": (CLAIM_DUE, "bigint[], text, float8"),
     "sent": (FINISH_SENT, "bigint[], int[], text[], text[]"),
@@ -83,43 +90,91 @@ async def plan(connection: Any, statement: str, types: str) -> list[str]:
     return lines
 
 
-async def test_both_ways_route_alike(resources: Resources) -> None:
-    short, long = await add_events(resources, event(user_id="ann"), event(user_id="ann"))
-    added = await hot.route(resources, await routings(resources, [short]))
-    added_too = await route_events(resources.pool, await routings(resources, [long]))
-    assert sorted(a.channel for a in added) == sorted(a.channel for a in added_too) == ["EMAIL", "PUSH", "SMS"]
-    assert same(await event_row(resources, short)) == same(await event_row(resources, long))
-    rows, rows_too = [sorted(map(same, await notifications_of(resources, pk)), key=str) for pk in (short, long)]
-    assert rows == rows_too
+ASKED: list[tuple[Channel, ...] | None] = [None, (), (Channel.SMS,), (Channel.PUSH, Channel.EMAIL), tuple(Channel)]
+WANTED = [None, *(Preference(*wants) for wants in product((False, True), repeat=3))]
 
 
-async def test_what_is_routed_again_since_postgresql_went_away_is_published(
-    resources: Resources, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Limited events take the long way: where that fails, a repetition must still answer what the plain ones are to publish."""
-    plain, limited = await routings(resources, await add_events(resources, event(), event()))
+async def test_both_ways_decide_and_route_alike(resources: Resources) -> None:
+    """Whatever an event asks for, and whatever its user wants."""
+    for n, wanted in enumerate(WANTED):
+        if wanted is not None:
+            wants = {"email_opt_in": wanted.email, "sms_opt_in": wanted.sms, "push_opt_in": wanted.push}
+            await put_preference(resources.pool, f"user_{n}", **wants)
+    events = [(f"user_{n}", asked) for n in range(len(WANTED)) for asked in ASKED]
+    short, long = [
+        await add_events(resources, *(event(user_id=user, channels=asked, expires_at=AGES) for user, asked in events))
+        for _ in "12"
+    ]
+    routed = {r.event_pk: r for r in await route_short(resources, short)}
+    added = await route_events(resources.pool, await routings(resources, long))
+    for one, other in zip(short, long, strict=True):
+        assert same(await event_row(resources, one)) == same(await event_row(resources, other))
+        rows, rows_too = [sorted(map(same, await notifications_of(resources, pk)), key=str) for pk in (one, other)]
+        assert rows == rows_too
+        assert sorted(routed[one].channels) == sorted(a.channel for a in added if a.event_pk == other)
 
-    async def away(*_: object) -> None:
-        raise ConnectionError
 
-    with monkeypatch.context() as patch:
-        patch.setattr(hot, "route_events", away)
-        with pytest.raises(ConnectionError):
-            await hot.route(resources, [plain, refused(limited, 5)])
-    added = await hot.route(resources, [plain, refused(limited, 5)])
-    assert [a.event_pk for a in added] == [plain.event.id] * 3
+async def test_the_short_way_answers_what_it_inserted(resources: Resources) -> None:
+    (event_pk,) = await add_events(resources, event("e-1", user_id="ann", channels=(Channel.PUSH, Channel.EMAIL)))
+    (routed,) = await route_short(resources, [event_pk])
+    rows = await notifications_of(resources, event_pk)
+    assert [(a.id, a.event_pk, a.channel, a.published_at) for a in added_by([routed])] == [
+        (r["id"], event_pk, r["channel"], r["published_at"]) for r in rows
+    ]
+    assert [(r["channel"], r["leads"], r["status"]) for r in rows] == [("EMAIL", True, "PENDING"), ("PUSH", False, "PENDING")]
+    assert (routed.event_id, routed.type, routed.user_id, routed.payload_json) == ("e-1", "ORDER_PLACED", "ann", None)
+    assert 0 <= routed.age_s < 60
+
+
+async def test_the_age_of_what_was_to_be_sent_later_counts_from_then(resources: Resources) -> None:
+    (event_pk,) = await add_events(resources, event())
+    await change(resources, "event", event_pk, "created_at = now() - interval '1 h', send_at = now() - interval '100 s'")
+    (routed,) = await route_short(resources, [event_pk])
+    assert routed.age_s == pytest.approx(100, abs=20)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "expires_at = now()",
+        "due_at = now() + interval '1 h'",
+        "published_at = null",
+        "status = 'FAILED', reason = 'dead_letter'",
+    ],
+)
+async def test_the_short_way_passes_over_what_needs_a_closer_look(resources: Resources, how: str) -> None:
+    plain, other = await add_events(resources, event(), event())
+    peeked = await hot_route.peek(resources.hot, [plain, other])
+    await change(resources, "event", other, how)
+    updated_at = (await event_row(resources, other))["updated_at"]
+    assert [event.event_pk for event in await hot_route.peek(resources.hot, [plain, other])] == [plain]
+    assert [r.event_pk for r in await hot_route.route_plain(resources, peeked, (), "me")] == [plain], "seen before that"
+    assert (await event_row(resources, other))["updated_at"] == updated_at
+    assert await notifications_of(resources, other) == []
+
+
+@pytest.mark.parametrize("channels", ["{EMAIL,NULL}", "{FAX}"])
+async def test_an_event_that_asks_for_what_nobody_knows_is_left_to_the_long_way(resources: Resources, channels: str) -> None:
+    """Which says so, and leaves it NEW."""
+    (event_pk,) = await add_events(resources, event())
+    await change(resources, "event", event_pk, f"channels = '{channels}'")
+    assert await hot_route.peek(resources.hot, [event_pk]) == []
 
 
 async def test_tables_from_before_are_routed_the_long_way(resources: Resources) -> None:
     await resources.pool.execute("alter table notification drop column leads")
-    added = await hot.route(resources, await routings(resources, await add_events(resources, event(), event())))
+    event_pks = await add_events(resources, event(), event())
+    assert await route_short(resources, event_pks) == []
+    added = await route(resources, event_pks)
     assert sorted(a.channel for a in added) == ["EMAIL", "EMAIL", "PUSH", "PUSH", "SMS", "SMS"]
 
 
 async def test_a_sequence_of_another_name_is_not_missed(resources: Resources) -> None:
     """PostgreSQL chooses another one for a table that is made where the name is taken."""
     await resources.pool.execute("alter sequence notification_id_seq rename to notification_id_seq1")
-    assert len(await hot.route(resources, await routings(resources, await add_events(resources, event())))) == 3
+    event_pks = await add_events(resources, event())
+    assert await route_short(resources, event_pks) == []
+    assert len(await route(resources, event_pks)) == 3
 
 
 async def test_both_ways_claim_and_finish_alike(resources: Resources) -> None:
@@ -142,7 +197,8 @@ async def test_what_is_there_already_is_passed_over_not_doubled(resources: Resou
     pk = (await notification(resources, mine))["event_pk"]
     await change(resources, "event", pk, "status = 'NEW'")
     (fresh,) = await add_events(resources, event())
-    added = await hot.route(resources, await routings(resources, [pk, fresh]))
+    assert await route_short(resources, [pk, fresh]) == []
+    added = await route(resources, [pk, fresh])
     assert [a.event_pk for a in added if a.channel == (await notification(resources, mine))["channel"]] == [fresh]
     await claim(resources, [mine], "me", **RULES)
     note = """insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome)

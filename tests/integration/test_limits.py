@@ -18,7 +18,7 @@ from consumers.database import Database
 from consumers.route import Route
 from consumers.settle import Acknowledge
 from tests.integration.consuming import consuming
-from tests.support import add_events, event
+from tests.support import add_events, change, event
 
 Wait = Callable[..., Awaitable[Any]]
 
@@ -92,6 +92,23 @@ async def test_no_preference_to_be_told_means_no_token_is_spent(make_settings: C
         await resources.pool.execute("update preference set push_opt_in = true")
         await acceptor.accept(event(user_id="ann"))
         await wait_until(lambda: all_sent(resources, 1))
+
+
+async def test_an_event_that_takes_no_channel_costs_those_after_it_nothing(
+    make_settings: Callable[..., Settings], wait_until: Wait
+) -> None:
+    async with open_resources(make_settings(rate_limit_per_user=1), "test") as resources:
+        await resources.pool.execute("insert into preference values ('ann', true, false, true)")
+        silent = await add_events(resources, *(event(user_id="ann", channels=(Channel.SMS,)) for _ in range(3)))
+        expired, sent, over = await add_events(resources, *(event(user_id="ann", channels=(Channel.EMAIL,)) for _ in range(3)))
+        await change(resources, "event", expired, "expires_at = now()")
+        settled, handler = list[object](), Route(resources, Database())
+        for batch in ([expired, *silent, sent], [over]):
+            entries = [Entry(b"%d-1" % pk, pk, 1) for pk in batch]
+            await handler(entries, lambda _entry, verdict: settled.append(verdict))
+        rows = await resources.pool.fetch("select event_pk, status from notification order by id")
+    assert [tuple(r) for r in rows] == [(sent, "PENDING"), (over, "FAILED")]
+    assert settled == [Acknowledge()] * 6
 
 
 async def test_tokens_kept_while_idle_never_add_up_to_more_than_a_burst(resources: Resources) -> None:

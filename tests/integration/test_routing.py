@@ -1,7 +1,7 @@
 """Route: what may be done with an event now, and its notifications, decisions and ROUTED in one transaction."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -11,13 +11,35 @@ import pytest
 
 from app.domain import Channel, Preference
 from app.resources import Resources
-from app.store import hot
 from app.store.preferences import put_preference
-from app.store.routing import EventVerdict, defer_events, read_events, route_events
+from app.store.routing import Added, EventVerdict, defer_events, read_events, route_events
 from consumers.route import refused
-from tests.support import add_events, change, event, event_row, locked_before, notifications_of, race, route, routings
+from tests.support import (
+    add_events,
+    added_by,
+    change,
+    event,
+    event_row,
+    locked_before,
+    notifications_of,
+    race,
+    route,
+    route_short,
+    routings,
+)
 
 AGES = datetime(2100, 1, 1, tzinfo=UTC)
+WAYS = ["short", "long"]
+
+
+async def router(resources: Resources, way: str, event_pks: list[int]) -> Callable[[], Awaitable[list[Added]]]:
+    """Routes when it is called, by the one way alone; the long way has read the events before that."""
+    decided = await routings(resources, event_pks)
+
+    async def short() -> list[Added]:
+        return added_by(await route_short(resources, event_pks))
+
+    return short if way == "short" else partial(route_events, resources.pool, decided)
 
 
 # ---- read
@@ -94,7 +116,7 @@ async def test_a_user_who_wants_nothing_gets_nothing_and_the_event_says_why(reso
 async def test_over_the_limit_each_channel_that_would_have_been_used_gets_a_failed_row(resources: Resources) -> None:
     (event_pk,) = await add_events(resources, event(channels=(Channel.EMAIL, Channel.PUSH)))
     (decided,) = await routings(resources, [event_pk])
-    assert await hot.route(resources, [refused(decided, 5)]) == [], "nothing is to be published"
+    assert await route_events(resources.pool, [refused(decided, 5)]) == [], "nothing is to be published"
     rows = await notifications_of(resources, event_pk)
     assert [(r["channel"], r["status"], r["reason"], r["done"]) for r in rows] == [
         ("EMAIL", "FAILED", "rate_limited", True),
@@ -119,28 +141,29 @@ async def test_an_expired_event_fails_without_notifications(resources: Resources
 # ---- route again, and at the same time
 
 
-async def test_a_routed_event_is_passed_over(resources: Resources) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_routed_event_is_passed_over(resources: Resources, way: str) -> None:
     (event_pk,) = await add_events(resources, event())
-    decided = await routings(resources, [event_pk])
-    await hot.route(resources, decided)
+    again = await router(resources, way, [event_pk])
+    await route(resources, [event_pk])
     before = await event_row(resources, event_pk)
-    assert await hot.route(resources, decided) == []
+    assert await again() == []
     assert (await event_row(resources, event_pk))["updated_at"] == before["updated_at"]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("status", ["FAILED", "CANCELLED"])
-async def test_an_event_that_ended_meanwhile_is_not_routed(resources: Resources, status: str) -> None:
+async def test_an_event_that_ended_meanwhile_is_not_routed(resources: Resources, status: str, way: str) -> None:
     (event_pk,) = await add_events(resources, event())
-    decided = await routings(resources, [event_pk])
+    late = await router(resources, way, [event_pk])
     await change(resources, "event", event_pk, f"status = '{status}', reason = 'cancelled'")
-    assert await hot.route(resources, decided) == []
+    assert await late() == []
     assert await notifications_of(resources, event_pk) == []
 
 
 async def test_of_routers_that_race_for_the_same_events_one_adds_each_notification(resources: Resources) -> None:
     ids = await add_events(resources, *(event() for _ in range(100)))
-    decided = await routings(resources, ids)
-    routers = [partial(hot.route, resources, decided[:: (-1) ** n]) for n in range(3)]
+    routers = [await router(resources, way, ids[:: (-1) ** n]) for n, way in enumerate([*WAYS, *WAYS])]
     answers = await race(resources, "event", ids, routers)
     added = Counter((a.event_pk, a.channel) for answer in answers for a in answer)
     assert added == Counter((event_pk, channel) for event_pk in ids for channel in Channel)
@@ -154,7 +177,7 @@ async def test_events_are_locked_in_the_order_of_their_ids(resources: Resources,
 
     async def call(connection: Any) -> None:
         if act == "route":
-            await hot.route(replace(resources, hot=connection), decided)
+            await route_short(resources, ids[::-1], hot=connection)
         elif act == "route at length":
             await route_events(connection, decided)
         else:

@@ -1,6 +1,6 @@
-"""What is claimed as it is routed: commit, expect, publish, begin or give back, as consumers/route.py does it for one event.
+"""What consumers/route_plain.py does with one event that was looked at and charged: commit, begin the calls, publish.
 
-The slots and what is expected are kept by the product's own Batch (consumers/at_once.py).
+The slots, and the verdicts until the entries are known, are kept by the product's own Batch (consumers/at_once.py).
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.domain import Channel
+from app.store.hot_route import Routed
 from app.store.notifications import Claim
-from app.store.routing import Added, EventRow, EventVerdict, Routing
 from app.streams import Entry
-from consumers.at_once import AtOnce, Batch
+from consumers.at_once import AtOnce, Batch, Claimed
 from tests.model.consumer import Settle
 from tests.model.fake_redis import Away
-from tests.model.handlers import publish, send
+from tests.model.handlers import send
 from tests.model.process import Open, Process, Steps
 from tests.model.rules import ANSWER_S, CHANNELS, SETTINGS
 from tests.model.store_rest import Made
 
-BEGAN = datetime.fromtimestamp(0, UTC)
 FIRST_ATTEMPT = 1
 
 
@@ -29,89 +28,71 @@ class Begin:
     """The part of Deliver: starts the calls. `opens` by row: what this batch claimed, whether it was answered or not."""
 
     process: Process
+    channel: Channel
     opens: dict[int, Open] = field(default_factory=dict)
 
     def begin(self, entry: Entry, claim: Claim, claimed_s: float, settle: Settle) -> None:
+        if "named" not in self.process.world.rules:
+            settle = self.process.consumers[self.channel.lower()].settle
         attempt = self.opens.pop(claim.id)
         self.process.spawn(send(self.process, entry, claim, claimed_s, attempt, settle))
 
 
-def commit_and_publish(p: Process, entry: Entry, row_id: int) -> Steps[None]:
-    """One event that may be sent."""
-    begin, event, rules = Begin(p), event_row(row_id), p.world.rules
-    channels: Any = {c: (p.consumers[c.lower()], begin) for c in CHANNELS}
-    first_time = {row_id} if entry.deliveries == 1 else set[int]()
-    with AtOnce(p.me, channels).batch() as batch:
-        (routing,) = batch.reserve([Routing(event, {}, CHANNELS)], first_time)
-        made, asked = yield from commit(p, routing, begin)
+def route_plain(p: Process, row_id: int) -> Steps[bool]:
+    """False: by now it wants a closer look."""
+    opens = dict[int, Open]()
+    channels: Any = {c: (p.consumers[c.lower()], Begin(p, c, opens)) for c in CHANNELS}
+    with AtOnce(p.me, channels).batch(dict.fromkeys(CHANNELS, 1)) as batch:
+        made, asked = yield from commit(p, row_id, batch.channels(), opens)
         yield 0.0
         claimed = sorted((m for m in made if m.claimed), key=lambda m: m.stream)
-        if not claimed:
-            yield from publish(p, made, asked[-1] + SETTINGS.publish_within_s)
-        else:
-            expect(p, batch, claimed, row_id)
-            rows = [*claimed, *(m for m in made if not m.claimed)]
-            entry_ids = yield from publish_claimed(p, rows, asked[-1] + SETTINGS.publish_within_s)
-            if entry_ids is not None:
-                batch.begin(entry_ids, {row_id: event}, asked[0])
-            elif "give_back" in rules:
-                yield from give_back(p, claimed, begin)
-                batch.forget()
-                yield from publish(p, claimed, asked[0] + SETTINGS.publish_within_s)
-    for lost in begin.opens.values():  # claimed, and never learned of: the lease was over when it was looked for
-        p.world.silent[lost.row_id] += "refind" in rules and "give_back" in rules
+        batch.begin([claimed_of(m, row_id) for m in claimed], asked[0])
+        rows = [*claimed, *(m for m in made if not m.claimed)]
+        yield from publish(p, batch, rows, asked[-1] + SETTINGS.publish_within_s)
+    for lost in opens.values():  # claimed, and never learned of: the lease was over when it was looked for
+        p.world.silent[lost.row_id] += "refind" in p.world.rules
         p.closed(lost)
+    return bool(made)
 
 
-def event_row(row_id: int) -> EventRow:
-    return EventRow(row_id, "", "", "", None, None, EventVerdict.GO, 0.0, "", BEGAN)
-
-
-def commit(p: Process, routing: Routing, begin: Begin) -> Steps[tuple[list[Made], list[float]]]:
+def commit(p: Process, row_id: int, at_once: Sequence[Channel], opens: dict[int, Open]) -> Steps[tuple[list[Made], list[float]]]:
     """What is to be published, and when it was asked for. Where an answer was lost, what it claimed is found again."""
-    w, row_id, asked = p.world, routing.event.id, list[float]()
+    w, asked = p.world, list[float]()
 
     def route() -> list[Made]:
         asked.append(w.t)
-        made = w.rest.route(row_id, False, False, routing.channels, routing.at_once, p.me)
+        made = w.rest.route_plain(row_id, at_once, p.me)
         for m in made:
             if m.claimed:
-                begin.opens[m.row_id] = p.opened(m.row_id)
-                begin.opens[m.row_id].attempt = FIRST_ATTEMPT
+                opens[m.row_id] = p.opened(m.row_id)
+                opens[m.row_id].attempt = FIRST_ATTEMPT
         return made
 
     made = yield from p.patiently(route)
-    if len(asked) > 1 and routing.at_once and "refind" in w.rules:
-        claimed = yield from p.patiently(lambda: w.rest.claimed_as_routed(row_id, p.me))
-        made = [*claimed, *(m for m in made if not m.claimed)]
+    if len(asked) > 1 and at_once and not made and "refind" in w.rules:
+        made = yield from p.patiently(lambda: w.rest.claimed_as_routed(row_id, p.me))
     return made, asked
 
 
-def expect(p: Process, batch: Batch, claimed: Sequence[Made], row_id: int) -> None:
-    times = [datetime.fromtimestamp(m.published_at, UTC) for m in claimed]
-    added = [Added(m.row_id, row_id, Channel(m.stream.upper()), at, True) for m, at in zip(claimed, times, strict=True)]
-    batch.expect(added)
-    if "expect" not in p.world.rules:
-        for a in added:
-            p.consumers[a.channel.lower()].in_hand.rows.discard(a.id)
+def claimed_of(m: Made, row_id: int) -> Claimed:
+    at, channel = datetime.fromtimestamp(m.published_at, UTC), Channel(m.stream.upper())
+    return Claimed(m.row_id, channel, Routed(row_id, "", "", "", (channel,), m.row_id, at, "{}", 0.0))
 
 
-def publish_claimed(p: Process, rows: Sequence[Made], until: float) -> Steps[list[bytes] | None]:
-    """The ids of the entries of what is claimed; None: too late, or nobody knows what was published."""
+def publish(p: Process, batch: Batch, rows: Sequence[Made], until: float) -> Steps[None]:
+    """What would come later than `until` is left to the relay; so is what nobody knows to be published."""
+    hands = [(p.consumers[m.stream].in_hand.rows, m.row_id) for m in rows if m.claimed and "begun" not in p.world.rules]
+    for held, row_id in hands:
+        held.discard(row_id)
     yield 0.0
-    if "late_add" in p.world.rules and p.world.t > until:
-        return None
-    try:
-        entry_ids = p.world.publish(rows, p.me)
-    except Away:
-        return None
-    yield p.world.rng.choice(ANSWER_S)
-    return entry_ids
-
-
-def give_back(p: Process, claimed: Sequence[Made], begin: Begin) -> Steps[None]:
-    """Nothing was sent. Who finds no row to give back has a successor."""
-    for m in claimed:
-        parked = yield from p.patiently(lambda: p.world.deliveries.release(m.row_id, FIRST_ATTEMPT))  # noqa: B023
-        p.world.silent[m.row_id] += parked is None
-        p.closed(begin.opens.pop(m.row_id))
+    entry_ids = None
+    if rows and ("late_add" not in p.world.rules or p.world.t <= until):
+        try:
+            entry_ids = p.world.publish(rows, p.me)
+        except Away:
+            pass
+        else:
+            yield p.world.rng.choice(ANSWER_S)
+    for held, row_id in hands:
+        held.add(row_id)
+    batch.published(entry_ids)

@@ -54,7 +54,7 @@ def deliver(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]
             p.closed(attempt)
         raise
     yield 0.0
-    if len(asked) == 1 and {"expect", "in_hand"} <= w.rules:  # a second guard of what those two see to
+    if len(asked) == 1 and {"begun", "in_hand"} <= w.rules:  # a second guard of what those two see to
         resumed = [c for c in claims.values() if c.verdict is ClaimVerdict.RESUMED]
         claims |= {c.id: c._replace(verdict=ClaimVerdict.BUSY) for c in resumed}
     for entry in entries:

@@ -6,27 +6,28 @@ Between any two calls a consumer may be gone, an answer lost, a stream flushed, 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from app import streams
 from app.accept import prepare
 from app.domain import Channel, CrashPolicy, Outcome, Outgoing
 from app.resources import Resources
-from app.store import hot
+from app.store import hot, hot_route
 from app.store.events import insert_events
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending, release
 from app.store.operate import cancel_notifications, replay_events, replay_notifications
 from app.store.owed import clock, end_dead_notifications
-from app.store.routing import EventVerdict, read_events
 from app.streams import EVENTS, Entry, channel_stream
 from consumers.database import Database
+from consumers.in_hand import InHand
 from consumers.relay import Relay, watermark
 from consumers.retry import Result, next_move
-from consumers.route import Route, first_decision
-from consumers.settle import Back, Verdict, settle_on_stream
+from consumers.route import Route
+from consumers.settle import Back, Settle, Verdict, settle_on_stream
 from consumers.verdicts import after_claim, after_dead, after_finish, after_release
 from tests.model import shifted
-from tests.model.routing_hands import at_once, losing
+from tests.model.routing_hands import Slots, at_once, between
 from tests.support import claim, event
 
 MAYBE_SENT = (Outcome.SENT, Outcome.UNKNOWN)
@@ -43,16 +44,22 @@ class Held:
     entry: Entry
     claim: Claim
     claimed_at: float
+    settle: Settle
     outcome: Outcome | None = None
 
 
 @dataclass
 class Hands:
-    """`passed_s` is how much time has passed by order, `held` the claims in hand, the counters are by notification."""
+    """`passed_s` is how much time has passed by order, `held` the claims in hand, the counters are by notification.
+
+    `in_hands` is by consumer and stream, `told` what is to be settled.
+    """
 
     resources: Resources
     passed_s: float = 0.0
     held: list[Held] = field(default_factory=list)
+    in_hands: dict[tuple[str, str], InHand] = field(default_factory=dict)
+    told: list[tuple[str, str, Entry, Verdict]] = field(default_factory=list)
     calls: Counter[int] = field(default_factory=Counter)
     sends: Counter[int] = field(default_factory=Counter)
     excuses: Counter[int] = field(default_factory=Counter)
@@ -63,10 +70,20 @@ class Hands:
     def name(self, who: str) -> str:
         return f"{who}.{self.lives[who]}"
 
+    def in_hand(self, me: str, stream: str) -> InHand:
+        return self.in_hands.setdefault((me, stream), InHand(slots=100))
+
+    def empty(self) -> bool:
+        """Has everybody who lives settled all that was read or begun?"""
+        living = {self.name(who) for who in ("a", "b")}
+        return not any(hand.rows or hand.entries or hand.reserved for (me, _), hand in self.in_hands.items() if me in living)
+
     # ---- ways in
 
-    async def post(self, count: int, published: bool) -> None:
-        new = [prepare(event(channels=CHANNELS)) for _ in range(count)]
+    async def post(self, count: int, published: bool, expires_in_s: float | None = None) -> None:
+        now = await clock(self.resources.pool)
+        expires_at = None if expires_in_s is None else now + timedelta(seconds=expires_in_s)
+        new = [prepare(event(channels=CHANNELS, expires_at=expires_at)) for _ in range(count)]
         stored = await insert_events(self.resources.pool, new)
         if published:
             rows = [
@@ -84,38 +101,51 @@ class Hands:
         await streams.create_group(redis, stream)
         entries = (await streams.reclaim(redis, stream, me, window_s, b"0-0", most)).entries
         entries = entries or await streams.read(redis, stream, me, most, None)
-        mine = {h.entry.row_id for h in self.held if h.me == me and h.stream == stream}
-        in_hand = {h.entry.id for h in self.held if h.me == me and h.stream == stream}
-        second = [e for e in entries if e.row_id in mine and e.id not in in_hand]
-        await self._settle(me, stream, [(e, Back(window_s / 2, handled=False)) for e in second])
-        return list({e.row_id: e for e in entries if e.row_id not in mine}.values())
+        in_hand = self.in_hand(me, stream)
+        others = [e for e in entries if e.id not in in_hand.entries]
+        admitted = [e for e in others if in_hand.add(e)]
+        await self._settle(me, stream, [(e, Back(window_s / 2, handled=False)) for e in others if e not in admitted])
+        return admitted
 
-    async def route(self, who: str, most: int, dies: bool, room: int = 0, lost: str = "none") -> None:
-        """The real handler, which claims at once up to `room` of each channel; a consumer that dies acknowledges nothing."""
-        entries = await self.take(who, EVENTS, most)
+    async def route(
+        self, who: str, most: int, dies: bool, room: int = 0, lost: str = "none", ends: Outcome | None = None, reads: bool = False
+    ) -> None:
+        """The real handler, which claims at once up to `room` of each channel; a consumer that dies acknowledges nothing.
+
+        While it publishes, its calls end in `ends`, and then it `reads` from the channels.
+        """
+        entries, me, limit = await self.take(who, EVENTS, most), self.name(who), self.resources.settings.max_deliveries
         settled: list[tuple[Entry, Any]] = []
-        handler = Route(self.resources, Database(), at_once(self, self.name(who), CHANNELS, room))
-        with losing(lost):
-            for entry in entries:
-                too_often = entry.deliveries > self.resources.settings.max_deliveries
-                await (handler.dead if too_often else handler)([entry], lambda e, verdict: settled.append((e, verdict)))
-        if lost == "publication":
-            unsent = await self.resources.pool.fetch("select id from notification where attempt = 1 and tries = 0")
-            self.released |= {(r["id"], 1) for r in unsent}
+        handler = Route(self.resources, Database(), at_once(self, me, CHANNELS, room))
+        dead, alive = [e for e in entries if e.deliveries > limit], [e for e in entries if e.deliveries <= limit]
+        with between(lost, lambda: self._end_calls(me, ends), lambda: self._read_channels(who, reads)):
+            await handler.dead(dead, lambda e, verdict: settled.append((e, verdict)))
+            await handler(alive, lambda e, verdict: settled.append((e, verdict)))
         if dies:
             self.die(who)
         else:
-            await self._settle(self.name(who), EVENTS, settled)
+            await self._settle(me, EVENTS, settled)
+            await self._settle_told()
+
+    async def _end_calls(self, me: str, outcome: Outcome | None) -> None:
+        for held in [h for h in self.held if outcome is not None and h.me == me and h.outcome is None]:
+            await self.call(held, outcome or Outcome.SENT)
+            if held in self.held:
+                await self.finish(held, answer_lost=False)
+
+    async def _read_channels(self, who: str, reads: bool) -> None:
+        for channel in CHANNELS if reads else ():
+            await self.claim(who, channel, 3, answer_lost=False)
 
     async def route_and_die(self, who: str, most: int) -> None:
         """Gone between its commit, which claims everything, and its XADD."""
-        rows = await read_events(self.resources.hot, [e.row_id or 0 for e in await self.take(who, EVENTS, most)])
-        routings = [first_decision(row) for row in rows if row.verdict is EventVerdict.GO]
-        await hot.route(self.resources, [r._replace(at_once=r.channels) for r in routings], self.name(who))
+        event_pks = [e.row_id for e in await self.take(who, EVENTS, most) if e.row_id is not None]
+        plain = await hot_route.peek(self.resources.hot, event_pks)
+        await hot_route.route_plain(self.resources, plain, CHANNELS, self.name(who))
         self.die(who)
 
-    def hold(self, me: str, stream: str, entry: Entry, claim: Claim) -> None:
-        self.held.append(Held(me, stream, entry, claim, self.passed_s))
+    def hold(self, me: str, stream: str, entry: Entry, claim: Claim, settle: Settle) -> None:
+        self.held.append(Held(me, stream, entry, claim, self.passed_s, settle))
 
     async def claim(self, who: str, channel: Channel, most: int, answer_lost: bool) -> None:
         """Entries of one channel into the hand; what may not be claimed goes where the product says."""
@@ -132,7 +162,7 @@ class Hands:
         for c in claims:
             assert c.verdict not in JUDGED or not self._leased(c.id), f"notification {c.id}: {c.verdict} under a live lease"
             if c.verdict in GO:
-                self.hold(me, stream, by_row[c.id], c)
+                self.hold(me, stream, by_row[c.id], c, Slots(self, me, channel).settle)
         window_s = self.resources.settings.reclaim_after_s
         await self._settle(me, stream, [(by_row[c.id], after_claim(c, window_s)) for c in claims if c.verdict not in GO])
 
@@ -171,7 +201,7 @@ class Hands:
         self.held.remove(held)
         parked = (await release(self.resources.pool, [(held.claim.id, held.claim.attempt)])).get(held.claim.id)
         self.released.add((held.claim.id, held.claim.attempt))
-        await self._settle(held.me, held.stream, [(held.entry, after_release(parked))])
+        await self._end(held, after_release(parked))
 
     async def finish(self, held: Held, answer_lost: bool) -> None:
         """The outcome is recorded, twice where the first answer was lost; then the entry is settled."""
@@ -183,17 +213,29 @@ class Hands:
         ending = Ending(c.id, c.attempt, held.outcome, "hands", None, None, move.status, move.reason, move.wait_s, move.park)
         for _ in range(1 + answer_lost):
             (finished,) = await hot.finish(self.resources, [ending])
-        await self._settle(held.me, held.stream, [(held.entry, after_finish(finished, c.attempt))])
+        await self._end(held, after_finish(finished, c.attempt))
 
     def die(self, who: str) -> None:
         """All that it had in hand is gone; nobody knows what its calls came to."""
         for held in [h for h in self.held if h.me == self.name(who)]:
             self.held.remove(held)
             self.excuses[held.claim.id] += held.outcome in MAYBE_SENT
+        self.told.clear()
         self.lives[who] += 1
+
+    async def _end(self, held: Held, verdict: Verdict) -> None:
+        held.settle(held.entry, verdict)
+        await self._settle_told()
+
+    async def _settle_told(self) -> None:
+        told, self.told = self.told, []
+        for me, stream, entry, verdict in told:
+            await self._settle(me, stream, [(entry, verdict)])
 
     async def _settle(self, me: str, stream: str, batch: Sequence[tuple[Entry, Verdict]]) -> None:
         await settle_on_stream(self.resources.redis, stream, me, self.resources.settings.reclaim_after_s, list(batch))
+        for entry, _ in batch:
+            self.in_hand(me, stream).drop(entry)
 
     # ---- the relay, the operator, and time
 
@@ -225,14 +267,24 @@ class Hands:
                 self.excuses[h.claim.id] += h.outcome in MAYBE_SENT
 
     async def double(self) -> None:
-        """A second entry of everything unfinished, as a repeated XADD leaves it."""
-        rows = await self.resources.pool.fetch(
+        """A second entry of every unfinished notification, as a repeated XADD leaves it."""
+        await self._publish_again(
             "select n.id, channel, n.published_at, event_id, e.user_id, type from notification n join event e on e.id = event_pk "
             "where not n.done and n.published_at is not null"
         )
-        for r in rows:
+
+    async def double_events(self) -> None:
+        """A second entry of every event that is not routed, or has unfinished notifications, as after a failover."""
+        await self._publish_again(
+            "select id, null as channel, published_at, event_id, user_id, type from event where published_at is not null and "
+            "(not done or id in (select event_pk from notification where not done))"
+        )
+
+    async def _publish_again(self, select: str) -> None:
+        for r in await self.resources.pool.fetch(select):
             out = Outgoing(r["id"], r["event_id"], r["user_id"], r["type"], r["published_at"])
-            await streams.publish(self.resources.redis, channel_stream(Channel(r["channel"])), [out])
+            stream = EVENTS if r["channel"] is None else channel_stream(Channel(r["channel"]))
+            await streams.publish(self.resources.redis, stream, [out])
 
     async def forget(self, who: str, stream: str) -> None:
         """XGROUP DELCONSUMER by hand."""

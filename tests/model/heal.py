@@ -12,7 +12,7 @@ from tests.model.hands import CHANNELS, Hands
 
 
 async def heal(hands: Hands, rounds: int = 40) -> bool:
-    """Nothing fails any more: is everything final, and off the streams, after so many windows?
+    """Nothing fails any more: is everything final, off the streams, and in nobody's hand after so many windows?
 
     Of several entries of one row `take` hands over one a window.
     """
@@ -22,7 +22,7 @@ async def heal(hands: Hands, rounds: int = 40) -> bool:
         await hands.sweep()
         while await _work(hands):
             pass
-        if await _all_final(hands.resources) and not await _carried(hands.resources):
+        if await _all_final(hands.resources) and not await _carried(hands.resources) and hands.empty():
             return True
     return False
 
@@ -81,6 +81,8 @@ def judge(hands: Hands, rows: Sequence[Mapping[str, Any]], numbers: set[tuple[in
             wrong.append(told(f"{calls} calls, {n['tries']} tries"))
         if n["status"] == Status.SENT and not sends:
             wrong.append(told("SENT, and nothing was sent"))
+        if n["expires_at"] is not None and n["created_at"] >= n["expires_at"]:
+            wrong.append(told("routed after it had expired"))
         missing = {(n["id"], k + 1) for k in range(n["attempt"])} - numbers - hands.released
         if missing:
             wrong.append(told(f"attempts without a row: {sorted(missing)}"))

@@ -1,19 +1,23 @@
-"""What is done with the entries of the events stream, as consumers/route.py does; and its dead letters."""
+"""What is done with the entries of the events stream, as consumers/route.py does; and its dead letters.
+
+The short way of consumers/route_plain.py is in at_once.py.
+"""
 
 from collections.abc import Sequence
 
 from app.store.owed import DeadVerdict
 from app.store.routing import EventVerdict
 from app.streams import Entry
-from consumers.route import AGAIN_AFTER_S
+from consumers.rate_limit import AGAIN_AFTER_S
 from consumers.settle import Acknowledge, Back
 from consumers.verdicts import after_dead
-from tests.model.at_once import commit_and_publish
+from tests.model.at_once import route_plain
 from tests.model.consumer import Settle
 from tests.model.fake_redis import Away
-from tests.model.handlers import row_of
+from tests.model.handlers import publish, row_of
 from tests.model.process import Died, Process, Steps
 from tests.model.rules import RECLAIM_AFTER_S, SETTINGS
+from tests.model.store_rest import Made
 
 
 def route(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]:
@@ -23,6 +27,28 @@ def route(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]:
 
 
 def route_one(p: Process, entry: Entry, settle: Settle) -> Steps[None]:
+    """What was delivered for the first time goes the short way, unless it needs a closer look."""
+    if entry.deliveries == 1 and (yield from look_and_route(p, row_of(entry))):
+        settle(entry, Acknowledge())
+    else:
+        yield from look_closer(p, entry, settle)
+
+
+def look_and_route(p: Process, row_id: int) -> Steps[bool]:
+    """False: it needs a closer look, or is over the limit."""
+    w = p.world
+    verdict, _ = yield from p.patiently(lambda: w.rest.read_event(row_id))
+    if verdict is not EventVerdict.GO:
+        return False
+    if row_id in w.poison:
+        raise Died
+    yield 0.0
+    wait_s = yield from charge(p, row_id)
+    yield 0.0
+    return wait_s == 0 and (yield from route_plain(p, row_id))
+
+
+def look_closer(p: Process, entry: Entry, settle: Settle) -> Steps[None]:
     w, row_id = p.world, row_of(entry)
     verdict, due_in_s = yield from p.patiently(lambda: w.rest.read_event(row_id))
     if row_id in w.poison and verdict is EventVerdict.GO:
@@ -33,12 +59,22 @@ def route_one(p: Process, entry: Entry, settle: Settle) -> Steps[None]:
         yield 0.0
         if wait_s > 0:
             yield from p.patiently(lambda: w.rest.defer(row_id, wait_s))
-        elif wait_s < 0 or verdict is EventVerdict.EXPIRED:
-            yield from p.patiently(lambda: w.rest.route(row_id, verdict is EventVerdict.EXPIRED, wait_s < 0))
         else:
-            yield from commit_and_publish(p, entry, row_id)
+            yield from commit_and_publish(p, row_id, verdict is EventVerdict.EXPIRED, wait_s < 0)
     waits = verdict is EventVerdict.LATER
     settle(entry, Back(min(max(due_in_s, 0.0), RECLAIM_AFTER_S)) if waits else Acknowledge())
+
+
+def commit_and_publish(p: Process, row_id: int, expired: bool, refused: bool) -> Steps[None]:
+    w, asked = p.world, list[float]()
+
+    def commit() -> list[Made]:
+        asked.append(w.t)
+        return w.rest.route(row_id, expired, refused)
+
+    made = yield from p.patiently(commit)
+    yield 0.0
+    yield from publish(p, made, asked[-1] + SETTINGS.publish_within_s)
 
 
 def charge(p: Process, row_id: int) -> Steps[float]:

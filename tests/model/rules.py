@@ -17,6 +17,7 @@ RULES = {
     "count": "every handled end sets the delivery count to 0: the limit counts deliveries that ended in silence",
     "alone": "an entry delivered more than twice is handled alone; its neighbours go back uncounted",
     "route_once": "notifications and ROUTED are one transaction, guarded by status NEW",
+    "judged": "an event is judged as it is routed, too: what was parked, or expired, since the look is passed over",
     "charge_once": "the rate limit remembers which event it charged",
     "tries": "tries (reset by replay, given back by release) apart from attempt (only grows)",
     "resume": "a claim whose answer was lost is resumed by the same consumer while its lease lives",
@@ -29,11 +30,11 @@ RULES = {
     "fresh": "no send under a lease that could end in mid-send",
     "release": "a claim that is no longer fresh is given back: nothing was sent",
     "expiry": "what expired is neither claimed nor repeated by the crash rule",
-    "expect": "what is claimed as it is routed is marked as in hand before it is published",
-    "early": "an entry that was read before its row, which was expected, had begun takes nothing out of the hand",
+    "begun": "what is claimed as it is routed is in hand before it is published",
+    "named": "what was begun is settled once it is known which entry it is",
+    "early": "an entry that was read before its row in hand had its name takes nothing out of the hand",
     "asked": "what a read or a reclaim under way may bring has its slots, and is claimed by nobody who routes",
     "refind": "what was claimed by a routing whose answer was lost is found again by who asked",
-    "give_back": "what is claimed as it is routed, and not surely published, is given back: nothing was sent",
     "step_back": "Redis' clock stepped back: one round takes back everything pending",
 }
 ALL = frozenset(RULES)

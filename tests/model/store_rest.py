@@ -1,6 +1,6 @@
 """The other statements, each one transaction: accept, route, defer, dead events, what the relay takes, replay and cancel."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 from app.domain import Channel, EventStatus, Reason, Status
@@ -48,28 +48,29 @@ class Rest:
             return EventVerdict.PARKED, 0.0
         return (EventVerdict.LATER if e.due_at > now else EventVerdict.GO), e.due_at - now
 
-    def route(
-        self,
-        row_id: int,
-        expired: bool,
-        refused: bool,
-        channels: Sequence[Channel] = CHANNELS,
-        at_once: tuple[Channel, ...] = (),
-        me: str = "",
-    ) -> list[Made]:
-        """The notifications that this made and that are to be published; those of `at_once` are claimed."""
-        e, now = self._t.events[row_id], self._t.now()
+    def route_plain(self, row_id: int, at_once: Collection[Channel], me: str) -> list[Made]:
+        """The short way: judged and routed in one step, those of `at_once` claimed by `me`. Nothing: it wants a closer look."""
+        e, verdict = self._t.events[row_id], self.read_event(row_id)[0]
+        if verdict is EventVerdict.FINAL or (verdict is not EventVerdict.GO and "judged" in self._rules):
+            return []
+        return self._routed(e, False, at_once, me)
+
+    def route(self, row_id: int, expired: bool, refused: bool) -> list[Made]:
+        """What was judged before. The notifications that this made and that are to be published."""
+        e = self._t.events[row_id]
         if e.done and "route_once" in self._rules:
             return []
         if expired:
             self._t.move_event(e, EventStatus.FAILED, Reason.EXPIRED)
             return []
-        there = {n.channel for n in self._t.notifications.values() if n.event == row_id}
-        at_once = () if e.expires_at is not None and e.expires_at <= now else at_once
-        mine = [me if channel in at_once else "" for channel in channels]
-        made = [self._insert(e, c, now, refused, by) for c, by in zip(channels, mine, strict=True) if c not in there]
-        self._t.move_event(e, EventStatus.ROUTED)
+        made = self._routed(e, refused, (), "")
         return [] if refused else made
+
+    def _routed(self, e: Event, refused: bool, at_once: Collection[Channel], me: str) -> list[Made]:
+        there, now = {n.channel for n in self._t.notifications.values() if n.event == e.id}, self._t.now()
+        made = [self._insert(e, c, now, refused, me if c in at_once else "") for c in CHANNELS if c not in there]
+        self._t.move_event(e, EventStatus.ROUTED)
+        return made
 
     def _insert(self, e: Event, channel: Channel, now: float, refused: bool, claimed_by: str) -> Made:
         status, reason = (Status.FAILED, Reason.RATE_LIMITED) if refused else (Status.PENDING, None)
@@ -81,7 +82,7 @@ class Rest:
         return Made(n.id, channel.lower(), now, bool(claimed_by))
 
     def claimed_as_routed(self, event: int, me: str) -> list[Made]:
-        """What a call of `route` claimed for `me`, by nobody claimed since, and under a live lease."""
+        """What a call of `route_plain` claimed for `me`, by nobody claimed since, and under a live lease."""
         return [
             Made(n.id, n.channel.lower(), n.published_at, True)
             for n in self._t.notifications.values()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from app import streams
-from app.domain import Channel, Outcome
+from app.domain import PLACES, Channel, Outcome
 from app.resources import Resources, open_resources
 from app.settings import Settings
 from tests.integration.conftest import WATCH, forbidden_moves
@@ -34,7 +34,9 @@ WHO = st.sampled_from(["a", "b"])
 CHANNEL = st.sampled_from(CHANNELS)
 STREAM = st.sampled_from(streams.WORK_STREAMS[:3])
 FEW = st.integers(1, 3)
-ROW = st.integers(1, 12)
+ROW = st.sampled_from(
+    [place + PLACES * n for n in range(3) for place in (1, 2)]
+)  # of notifications; the first are of events, too
 SELDOM = st.sampled_from([False, False, False, True])
 
 
@@ -54,13 +56,19 @@ class Machine(RuleBasedStateMachine):
 
     # ---- what the product does
 
-    @rule(count=FEW, lost=SELDOM)
-    def post(self, count: int, lost: bool) -> None:
-        self.do(self.hands.post(count, published=not lost))
+    @rule(count=FEW, lost=SELDOM, expires_in_s=st.sampled_from([None, None, 5, 40]))
+    def post(self, count: int, lost: bool, expires_in_s: int | None) -> None:
+        self.do(self.hands.post(count, not lost, expires_in_s))
 
-    @rule(who=WHO, most=FEW, dies=SELDOM, room=st.sampled_from([0, 1, 9]), lost=st.sampled_from(LOSSES))
-    def route(self, who: str, most: int, dies: bool, room: int, lost: str) -> None:
-        self.do(self.hands.route(who, most, dies, room, lost))
+    @rule(
+        who=WHO, new=st.integers(0, 3), most=FEW, dies=SELDOM, room=st.sampled_from([0, 1, 9, 9]), lost=st.sampled_from(LOSSES),
+        ends=st.sampled_from([None, None, *Outcome]), reads=st.booleans(),
+    )  # fmt: skip
+    def route(self, who: str, new: int, most: int, dies: bool, room: int, lost: str, ends: Outcome | None, reads: bool) -> None:
+        """What is `new` is posted in the same step: seldom does anything wait for who routes."""
+        if new:
+            self.do(self.hands.post(new, published=True))
+        self.do(self.hands.route(who, most, dies, room, lost, ends, reads))
 
     @rule(who=WHO, most=FEW, outcome=st.sampled_from(Outcome))
     def route_and_call(self, who: str, most: int, outcome: Outcome) -> None:
@@ -87,6 +95,15 @@ class Machine(RuleBasedStateMachine):
         self.claim_and_call("a", channel, Outcome.SENT)
         self.do(self.hands.double())
         self.claim_and_call("b", channel, Outcome.SENT)
+
+    @rule(who=WHO, lost=st.sampled_from(LOSSES))
+    def events_in_mid_send_come_once_more(self, who: str, lost: str) -> None:
+        """As after a failover, and to who routed them."""
+        self.route_and_call(who, 2, Outcome.SENT)
+        self.do(self.hands.double_events())
+        self.do(self.hands.route(who, 9, dies=False, room=9, lost=lost))
+        for held in [h for h in self.hands.held if h.outcome is None]:
+            self.do(self.hands.call(held, Outcome.SENT))
 
     @precondition(lambda self: any(h.outcome is None for h in self.hands.held))
     @rule(which=st.integers(0, 9), outcome=st.sampled_from(Outcome))
@@ -120,11 +137,12 @@ class Machine(RuleBasedStateMachine):
     def consumer_dies_before_it_publishes(self, who: str, most: int) -> None:
         self.do(self.hands.route_and_die(who, most))
 
-    @rule(kind=st.sampled_from(["double", "double", "relay dies", "flushall", "delete", "forget"]), who=WHO, stream=STREAM)
+    @rule(kind=st.sampled_from(["double", "double events", "relay dies", "flushall", "delete", "forget"]), who=WHO, stream=STREAM)
     def trouble(self, kind: str, who: str, stream: str) -> None:
         redis = self.resources.redis
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "double": self.hands.double,
+            "double events": self.hands.double_events,
             "relay dies": lambda: self.hands.sweep_and_die(stream),
             "flushall": redis.flushall,
             "delete": lambda: redis.delete(stream),
