@@ -105,7 +105,7 @@ with routed as (
 select id, event_id, type, user_id, channels, first, now(), case when cardinality($4::text[]) > 0 then payload::text end,
   extract(epoch from now() - accepted_at)::float8
 from numbered
-"""  # noqa: S608
+"""  # noqa: S608 (as above)
 
 # What ROUTE_PLAIN claimed where its answer was lost: claimed in the transaction that inserted it, and by nobody since.
 CLAIMED_AS_ROUTED = """
