@@ -29,6 +29,7 @@ from app.trouble import Trouble
 log = structlog.get_logger()
 
 WAIT_FOR_XADD_S = 1.0
+PACE_S = 0.002  # of transactions: who comes after a quiet moment does not wait
 PART_EVENTS = 500  # a transaction; one request may make it more
 WAITING_MAX = 20_000  # events in memory, and the length of their payloads; more are refused rather than kept
 WAITING_MAX_CHARS = 64 * 2**20
@@ -60,7 +61,7 @@ class Acceptor:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._requests: Batches[_Request] = Batches(self._store)
+        self._requests: Batches[_Request] = Batches(self._store, pace_s=PACE_S)
         self._duty = asyncio.TaskGroup()  # if one of its tasks fails, the process ends rather than hangs
         self._full: asyncio.Task[None] | None = None  # the last full part
         self._publishing: set[asyncio.Task[None]] = set()

@@ -1,6 +1,7 @@
 """Work in sets: what arrives while a batch is under way goes into the next one. No wait is added when idle, unless asked for."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import islice
@@ -15,13 +16,17 @@ Answer = TypeVar("Answer")
 class Batches(Generic[T]):
     """Collects items and hands them to `work`, at most `limit` at a time and one batch at a time, in order.
 
-    `linger_s`: the first item waits so long for others, where nobody waits for it.
+    `linger_s`: the first item waits so long for others, where nobody waits for it. `pace_s`: a batch begins so long after the one
+    before at the earliest, since two small ones cost nearly twice as much as one.
 
     `work` answers for its own errors; one that escapes it ends `run`, and with it the process (its duty cannot go on).
     """
 
-    def __init__(self, work: Callable[[list[T]], Awaitable[None]], limit: int = 500, linger_s: float = 0.0) -> None:
-        self._work, self._limit, self._linger_s = work, limit, linger_s
+    def __init__(
+        self, work: Callable[[list[T]], Awaitable[None]], limit: int = 500, linger_s: float = 0.0, pace_s: float = 0.0
+    ) -> None:
+        self._work, self._limit, self._linger_s, self._pace_s = work, limit, linger_s, pace_s
+        self._began_s = 0.0
         self._waiting: deque[T] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -44,6 +49,7 @@ class Batches(Generic[T]):
             if self._linger_s:
                 await asyncio.sleep(self._linger_s)
             while self._waiting:
+                await self._pace()
                 await self._work(self._take())
                 unless_cancelled()
                 self._done += 1
@@ -53,6 +59,11 @@ class Batches(Generic[T]):
     async def idle(self) -> None:
         """Returns once nothing waits and nothing is under way."""
         await self._idle.wait()
+
+    async def _pace(self) -> None:
+        if (left_s := self._began_s + self._pace_s - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+        self._began_s = time.monotonic()
 
     def _take(self) -> list[T]:
         batch = list(islice(self._waiting, self._limit))

@@ -1,6 +1,7 @@
 """Work in sets: what arrives while a batch is under way shares the next one."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -54,6 +55,23 @@ async def test_what_arrives_meanwhile_shares_the_next_batch_in_order() -> None:
         work.go_on.set()
         await batches.idle()
     assert work.batches == [[1], [2, 3, 4]]
+
+
+async def test_a_batch_begins_in_its_pace_and_the_first_at_once() -> None:
+    began_s = list[float]()
+
+    async def work(_: list[int]) -> None:
+        began_s.append(time.monotonic())
+
+    batches, added_s = Batches(work, limit=1, pace_s=0.05), time.monotonic()
+    async with running(batches):
+        for item in range(3):
+            batches.add(item)
+        await batches.idle()
+    first_s, second_s, third_s = (s - added_s for s in began_s)
+    pace_s = 0.05 - 0.002  # the event loop counts whole milliseconds
+    assert first_s < pace_s <= second_s - first_s
+    assert third_s - second_s >= pace_s
 
 
 async def test_a_batch_has_at_most_its_limit() -> None:
