@@ -4,7 +4,8 @@
 -- event         NEW -> ROUTED | FAILED | CANCELLED
 -- notification  PENDING -> PROCESSING -> SENT | FAILED | UNKNOWN     (PROCESSING -> PENDING: retry; the full table is app/domain.py)
 --
--- Parked means `published_at is null`, and nothing else: the relay publishes the row once `due_at` has come.
+-- Parked means `published_at is null`, and nothing else: the relay publishes the row once `due_at` has come and no lease holds it. What is
+-- sent as it is routed is parked until its lease is over.
 
 create table if not exists event (
     id           bigint generated always as identity primary key,

@@ -23,7 +23,6 @@ EVENTS = "tidings:{0}:events"
 DEAD = "tidings:{0}:dead"
 DEAD_MAX = 10_000  # the dead stream is a record, not work: it may lose its oldest
 SCRIPT_MAX = 500  # entries of one stream that a script call touches
-NONE: Mapping[str, int] = {}
 
 
 @cache
@@ -95,29 +94,19 @@ async def publish(redis: Redis, stream: str, rows: Sequence[Outgoing]) -> None:
     await publish_all(redis, {stream: rows})
 
 
-async def publish_all(
-    redis: Redis, rows: Mapping[str, Sequence[Outgoing]], claimed: Mapping[str, int] = NONE, consumer: str = ""
-) -> list[bytes]:
-    """The same for several streams, whose rows are of one kind.
-
-    `claimed`: the first so many rows of a stream are claimed by `consumer`, and delivered to it at once. Answers their entries'
-    ids, stream by stream. One error, and nobody knows which were added.
-    """
-    flat = [(stream, row, n < claimed.get(stream, 0)) for stream, its in rows.items() for n, row in enumerate(its)]
-    ids: list[bytes] = []
+async def publish_all(redis: Redis, rows: Mapping[str, Sequence[Outgoing]]) -> None:
+    """The same for several streams, whose rows are of one kind."""
+    flat = [(stream, row) for stream, its in rows.items() for row in its]
     for start in range(0, len(flat), SCRIPT_MAX):
         part = flat[start : start + SCRIPT_MAX]
-        counts, mine = Counter(stream for stream, *_ in part), Counter(stream for stream, _, is_mine in part if is_mine)
-        args: list[str | int] = [row_field(part[0][0]), GROUP, consumer]
-        for stream, count in counts.items():
-            args += (count, mine[stream])
+        counts = Counter(stream for stream, _ in part)
+        args: list[str | int] = [row_field(part[0][0]), *counts.values()]
         written, text = None, ""
-        for _, (row_id, event_id, user_id, event_type, published_at), _ in part:
+        for _, (row_id, event_id, user_id, event_type, published_at) in part:
             if published_at != written:  # as a rule one transaction's, so one time: writing it costs more than all the rest
                 written, text = published_at, published_at.isoformat()
             args += (row_id, event_id, user_id, event_type, text)
-        ids += await PUBLISH(redis, list(counts), args)
-    return ids
+        await PUBLISH(redis, list(counts), args)
 
 
 async def create_group(redis: Redis, stream: str) -> None:

@@ -1,21 +1,23 @@
-"""What the process that routes may send itself, and at once: claimed as it is inserted, and delivered to this process as it is
-added to its stream, while its call is under way. That spares a read and a claim. What finds no free slot, or would overtake
-others, is read from the stream.
+"""What the process that routes sends itself, and at once: claimed as it is inserted, and on no stream, which would carry it to
+nobody else. PostgreSQL alone knows of it: it is parked until its lease is over, and then the relay's.
+
+What finds no room, or would overtake others, goes over the stream; so does what is to be tried again.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from app.domain import Channel
+from app.domain import Channel, Outgoing
 from app.store.hot_route import Routed
 from app.store.notifications import Claim, ClaimVerdict
 from app.streams import Entry
 from consumers.consumer import Consumer
 from consumers.deliver import Deliver
-from consumers.settle import CallOver, Leave, Verdict
+from consumers.settle import Back, CallOver, Publish, Verdict
 
-Channels = Mapping[Channel, tuple[Consumer, Deliver]]
+WAIT_S = 0.25
 
 
 class Claimed(NamedTuple):
@@ -26,84 +28,98 @@ class Claimed(NamedTuple):
     event: Routed
 
 
-class Begun:
-    """A call that begins before it is known which entry of the stream it is for: its verdict waits for that."""
+class OnNoStream:
+    """In the hand of `consumer`, and settled without a word to Redis, unless it is to be tried again."""
 
-    def __init__(self, consumer: Consumer, row_id: int) -> None:
-        self._consumer, self.entry = consumer, Entry(b"row %d" % row_id, row_id, 1)
-        self._published: bool | None = None
-        self._early: Verdict | None = None
-        self.mine = consumer.in_hand.add(self.entry)  # or this process stood still, and was given the row as anybody's
+    def __init__(self, consumer: Consumer, claimed: Claimed) -> None:
+        self._consumer, self._claimed = consumer, claimed
+        self.entry = Entry(b"row %d" % claimed.id, claimed.id, 1)
 
-    def settle(self, _entry: Entry, verdict: Verdict | CallOver) -> None:
+    def settle(self, entry: Entry, verdict: Verdict | CallOver) -> None:
         if isinstance(verdict, CallOver):
-            self._consumer.settle(self.entry, verdict)
-        elif self._published is None:
-            self._early = verdict
+            self._consumer.settle(entry, verdict)
+        elif isinstance(verdict, Back) and verdict.published is not None:
+            e, (at, asked_s) = self._claimed.event, verdict.published
+            self._consumer.settle(entry, Publish(Outgoing(self._claimed.id, e.event_id, e.user_id, e.type, at), asked_s))
         else:
-            self._consumer.settle(self.entry, verdict if self._published else Leave())
+            self._consumer.in_hand.drop(entry)
 
-    def published(self, entry_id: bytes | None) -> None:
-        """None: nobody knows; the relay and reclaim see to what is not final."""
-        if entry_id is not None and self.mine:
-            self.entry = self._consumer.in_hand.rename(self.entry, entry_id)
-        self._published = entry_id is not None
-        if self._early is not None:
-            self.settle(self.entry, self._early)
+
+class Outlet:
+    """One channel of this process, for who routes."""
+
+    def __init__(self, consumer: Consumer, deliver: Deliver) -> None:
+        self.consumer, self._deliver, self._in_vain = consumer, deliver, False
+
+    def has_room(self, n: int) -> bool:
+        """For `n` that are sent at once."""
+        return self.consumer.room.at_once() >= n
+
+    async def until_room(self, n: int, until_s: float) -> None:
+        """Waits for room for `n` until `until_s` (of time.monotonic()): where calls are quick, and it was not in vain before."""
+        while not self.has_room(n):
+            left_s = until_s - time.monotonic()
+            if self._in_vain or left_s <= 0 or not self._deliver.quick() or not self.consumer.room.may_come(n):
+                return
+            await self.consumer.in_hand.until_change(left_s)
+            self._in_vain = self._in_vain or time.monotonic() >= until_s
+        self._in_vain = False
+
+    def begin(self, claimed: Claimed, claimed_s: float) -> None:
+        """Starts the call.
+
+        A process that stood still for longer than its lease may have read the row meanwhile, as anybody's: that one goes on.
+        """
+        begun = OnNoStream(self.consumer, claimed)
+        if self.consumer.in_hand.add(begun.entry):
+            self._deliver.begin(begun.entry, claim_of(claimed), claimed_s, begun.settle)
 
 
 class Batch:
-    """The slots reserved for a batch of events, until what was claimed in them has begun; and that, until it is published.
+    """The slots reserved for a batch of events, until what was claimed in them has begun.
 
-    `wanted`: what they bring each channel. It is sent at once as a whole, or not at all: a backlog costs less over the stream.
+    `wanted`: what they bring each channel. It is sent at once as a whole, or not at all: what is on the stream comes first.
     """
 
-    def __init__(self, channels: Channels, wanted: Mapping[Channel, int]) -> None:
-        self._channels = channels
-        self._slots = {c: n for c, n in wanted.items() if c in channels and channels[c][0].room_at_once() >= n}
-        self._at_once, self._begun = [*self._slots], list[Begun]()
+    def __init__(self, outlets: Mapping[Channel, Outlet], wanted: Mapping[Channel, int]) -> None:
+        self._outlets = outlets
+        self._slots = {c: n for c, n in wanted.items() if c in outlets and outlets[c].has_room(n)}
         for channel, slots in self._slots.items():
-            channels[channel][0].in_hand.reserve(slots)
+            outlets[channel].consumer.in_hand.reserve(slots)
 
     def channels(self) -> list[Channel]:
         """Those whose notifications are to be claimed."""
-        return self._at_once
+        return [*self._slots]
 
     def begin(self, claimed: Sequence[Claimed], claimed_s: float) -> None:
-        """Starts the calls, which need not wait for Redis. `claimed_s`: the own clock before the claim was sent."""
-        self._release()
+        """Starts the calls. `claimed_s`: the own clock before the claim was sent."""
+        self.close()
         for c in claimed:
-            consumer, deliver = self._channels[c.channel]
-            begun = Begun(consumer, c.id)
-            self._begun.append(begun)
-            if begun.mine:
-                deliver.begin(begun.entry, claim_of(c), claimed_s, begun.settle)
-
-    def published(self, entry_ids: Sequence[bytes] | None) -> None:
-        """What was begun has these entries, in its order; None: that is not known."""
-        begun, self._begun = self._begun, []
-        for call, entry_id in zip(begun, [None] * len(begun) if entry_ids is None else entry_ids, strict=True):
-            call.published(entry_id)
+            self._outlets[c.channel].begin(c, claimed_s)
 
     def close(self) -> None:
-        self._release()
-        self.published(None)
-
-    def _release(self) -> None:
+        """Gives back the slots in which nothing has begun."""
         for channel, slots in self._slots.items():
-            self._channels[channel][0].in_hand.reserve(-slots)
-        self._slots.clear()
+            self._outlets[channel].consumer.in_hand.reserve(-slots)
+        self._slots = {}
 
 
 class AtOnce:
     """The channels of this process, for who routes; `me` claims."""
 
-    def __init__(self, me: str = "", channels: Channels | None = None) -> None:
-        self.me, self._channels = me, channels or {}
+    def __init__(self, me: str = "", channels: Mapping[Channel, tuple[Consumer, Deliver]] | None = None) -> None:
+        self.me, self._outlets = me, {channel: Outlet(*both) for channel, both in (channels or {}).items()}
+
+    async def until_room(self, wanted: Mapping[Channel, int]) -> None:
+        """Waits a moment where room will come soon: over the stream it costs half as much again."""
+        until_s = time.monotonic() + WAIT_S
+        for channel, n in wanted.items():
+            if channel in self._outlets:
+                await self._outlets[channel].until_room(n, until_s)
 
     @contextmanager
     def batch(self, wanted: Mapping[Channel, int]) -> Iterator[Batch]:
-        batch = Batch(self._channels, wanted)
+        batch = Batch(self._outlets, wanted)
         try:
             yield batch
         finally:

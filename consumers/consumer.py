@@ -25,13 +25,13 @@ from consumers.circuit import Circuit
 from consumers.database import Database
 from consumers.in_hand import InHand
 from consumers.reclaim import Reclaimer, split_alone
-from consumers.settle import Back, Bury, CallOver, Leave, Settle, Verdict, settle_on_stream
+from consumers.room import Room, none_ahead
+from consumers.settle import Back, Bury, CallOver, Leave, Publish, Settle, Verdict, settle_on_stream
 
 log = structlog.get_logger()
 
 LANES = 2
-KEPT_FREE = 4  # a quarter of the slots is for what is read
-BATCH_MAX = 500
+BATCH_MAX = 250
 AGAIN_AFTER_S = 0.25  # pause after Redis failed
 ALONE_WAIT_MAX = 1 / 60  # of the reclaim window
 FAULT_PAUSE_S = 0.5
@@ -66,10 +66,12 @@ class Consumer:
         alone: Alone | None = None,
         acknowledge: Callable[[tuple[str, list[bytes]]], Awaitable[None]] | None = None,
         pace_s: float = 0.0,
+        ahead: Callable[[], int] = none_ahead,
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
-        self.in_hand = InHand(slots, spare=BATCH_MAX)
+        self.in_hand = InHand(slots, spare=LANES * BATCH_MAX)
+        self.room = Room(self.in_hand, limit, circuit, ahead)
         self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
         self._alone.join(self.in_hand)
         self._acknowledge, self._pace_s = acknowledge, pace_s
@@ -83,9 +85,6 @@ class Consumer:
         self._settling: Batches[tuple[Entry, Verdict]] = Batches(self._settle_batch)
         self._batches: set[asyncio.Task[None]] = set()
         self._found_due = False
-        self._drained, self._promised = False, 0  # the last read left nothing; how many slots the turn under way may fill
-        self._kept_free = max(1, slots // KEPT_FREE)
-        self._stopping: asyncio.Event | None = None
         self._redis_fails = Trouble(log, "Redis is back")
         self._no_group = Trouble(log, "the group is there again")
         self._not_settled = Trouble(log, "entries are settled again")
@@ -95,7 +94,7 @@ class Consumer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consumes until `stopping` is set, then finishes what is in hand."""
-        self._stopping = stopping
+        self.room.stopping = stopping
         async with asyncio.TaskGroup() as duty:
             settling = duty.create_task(self._settling.run(), name=f"settle {self.stream}")
             with suppress(RedisError, OSError, TimeoutError):  # away: the first turn says so
@@ -105,7 +104,7 @@ class Consumer:
                 self._turns += 1
                 await self._database.here_or(stopping)
                 if self._circuit is not None and self._circuit.holds(len(self.in_hand.entries)):
-                    self._drained = False
+                    self.room.drained = False
                     await self._circuit.pause()
                 elif not stopping.is_set():
                     await self._guarded_turn()
@@ -116,14 +115,6 @@ class Consumer:
         """Returns once nothing is in hand, and Redis was told."""
         await self.in_hand.until_empty()
         await self._settling.idle()
-
-    def room_at_once(self) -> int:
-        """So many entries may be begun that are not read here: none before what waits on the stream, or what a limit counts."""
-        if not self._drained or self._limit is not None or self._stopping is None or self._stopping.is_set():
-            return 0
-        if self._circuit is not None and not self._circuit.closed():
-            return 0
-        return max(0, self.in_hand.free() - max(self._kept_free, self._promised))
 
     def signs(self) -> dict[str, Callable[[], int | None]]:
         """For the watch: what changes as long as this goes on."""
@@ -139,7 +130,7 @@ class Consumer:
             self._redis_fails.over(stream=self.stream)
 
     async def _mend(self, error: Exception) -> None:
-        self._drained = False
+        self.room.drained = False
         if streams.no_group(error):
             self._no_group.say("the group is missing: made at 0", stream=self.stream)
             try:
@@ -154,14 +145,15 @@ class Consumer:
     async def turn(self) -> None:
         """One turn: wait for a free slot and a lane; take what is due or what is new; hand it over."""
         await self._tidy()
-        await self.in_hand.until_free()
+        await self.room.until_free()
         await self._pace()
         async with self._lanes:
-            self._promised = room = await self._room()
+            await self.room.until_free()  # what is sent at once may have taken it
+            self.room.promised = free = 0 if self.room.stops() else await self.room.to_take(BATCH_MAX)
             try:
-                entries = await self._next(room) if room else []
+                entries = await self._next(free) if free else []
             finally:
-                self._promised = 0
+                self.room.promised = 0
         if entries:
             await self._lanes.acquire()  # at once: only this loop takes lanes
             self._start(entries)
@@ -178,13 +170,6 @@ class Consumer:
             self._tidy_at = time.monotonic() + self._reclaim_after_s
             await streams.forget_consumers(self._resources.redis, self.stream, self._reclaim_after_s)
 
-    async def _room(self) -> int:
-        """How many entries may be begun now."""
-        free = min(self.in_hand.free(), BATCH_MAX)
-        if self._circuit is not None:
-            free = self._circuit.room(free, len(self.in_hand.entries))
-        return free if self._limit is None or not free else await self._limit.allowed(free)
-
     async def _next(self, free: int) -> list[Entry]:
         """What is due; in the turn after such a find what is new, so that neither starves the other.
 
@@ -195,11 +180,11 @@ class Consumer:
         self._found_due = bool(due)
         if due:
             return due
-        waits = self._drained and not found_due
+        waits = self.room.drained and not found_due
         block_s = min(READ_BLOCK_MAX_S, self._reclaim_after_s / 20, self._reclaimer.due_in_s()) if waits else None
-        most = self._promised = min(free, self._kept_free) if waits and self._limit is None else free
+        most = self.room.promised = min(free, self.room.kept_free) if waits and self._limit is None else free
         new = await self._read(most, block_s)
-        self._drained = len(new) < most
+        self.room.was_read(len(new), most)
         await self._alone.nobody()
         return [e for e in new if self._admit(e)]
 
@@ -289,7 +274,11 @@ class Consumer:
 
     async def _settle_batch(self, batch: list[tuple[Entry, Verdict]]) -> None:
         redis, window_s = self._resources.redis, self._reclaim_after_s
-        error = await settle_on_stream(redis, self.stream, self.name, window_s, batch, self._acknowledge)
+        within_s = self._resources.settings.publish_within_s
+        for entry, verdict in batch:
+            if isinstance(verdict, Publish):  # before its entry can be read here: it would be a second one of a row in hand
+                self.in_hand.drop(entry)
+        error = await settle_on_stream(redis, self.stream, self.name, window_s, batch, within_s, self._acknowledge)
         if error is None:
             self._not_settled.over(stream=self.stream)
         else:

@@ -3,9 +3,7 @@
 The claim is committed before the provider is called, and the outcome (consumers/record.py) before the entry is acknowledged.
 """
 
-import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -18,12 +16,14 @@ from app.store.notifications import GO, Claim, ClaimVerdict, Ending
 from app.store.owed import DeadVerdict, end_dead_notifications
 from app.streams import Entry
 from consumers.call import call_provider, message_of
+from consumers.calls import Calls
 from consumers.circuit import Circuit
+from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.providers import Provider
-from consumers.record import CLOCK, Attempt, Ended, Recorder, ids_of
+from consumers.record import Attempt, Ended, Recorder, ids_of
 from consumers.retry import SENT, Move, Result, next_move
-from consumers.settle import Bury, CallOver, Settle
+from consumers.settle import Back, Bury, CallOver, Settle
 from consumers.time_limit import TimeLimit
 from consumers.verdicts import DEAD_LETTER, after_claim, after_dead
 
@@ -60,11 +60,15 @@ class Deliver:
         self._database, self._channel, self._provider, self._consumer = database, channel, provider, consumer
         self._circuit, self._claim_due, self._recorder = circuit, claim_due, recorder
         self._chance = random.Random(f"{self._settings.simulated_seed}:{channel}")
-        self._sends: set[asyncio.Task[None]] = set()
+        self._calls = Calls(self._policy.concurrency, self._settings.margin_s, self._send, self._give_back, self._limit.longest_s)
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         """Claims the batch and starts its sends; returns before they end."""
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
+        if len(by_row) > 1 and not self._circuit.closed():  # read before the channel was paused: a probe is one
+            for entry in by_row.values():
+                settle(entry, Back(0))
+            return
         attempts = await self._claim(by_row, settle)
         for attempt in attempts:
             verdict = attempt.claim.verdict
@@ -77,11 +81,19 @@ class Deliver:
             settle(by_row[row_id], Bury(f"there is no notification {row_id}"))
         for attempt in attempts:  # last, and nothing here raises: who fails after a send began would drop entries in mid-send
             if attempt.claim.verdict in GO:
-                self._start(attempt)
+                self._calls.add(attempt)
 
     def begin(self, entry: Entry, claim: Claim, claimed_s: float, settle: Settle) -> None:
-        """Starts the call for what was claimed elsewhere; `claimed_s` by the own CLOCK, before it was."""
-        self._start(Attempt(self._channel, entry, claim, claimed_s, settle))
+        """Starts the call for what was claimed elsewhere; `claimed_s` by the own clock, before it was."""
+        self._calls.add(Attempt(self._channel, entry, claim, claimed_s, settle))
+
+    def ahead(self) -> int:
+        """So many may be claimed beyond those that have a slot."""
+        return self._calls.ahead()
+
+    def quick(self) -> bool:
+        """Do calls take next to no time?"""
+        return self._calls.quick()
 
     async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
         for entry in entries:
@@ -100,7 +112,7 @@ class Deliver:
         asked: list[float] = []
 
         async def ask() -> list[Claim]:
-            asked.append(time.clock_gettime(CLOCK))
+            asked.append(clock_s())
             return await claim(
                 self._claim_due,
                 self._pool,
@@ -113,24 +125,33 @@ class Deliver:
                 calm_left_s=self._database.calm_left_s(self._settings.calm_s),
             )
 
+        probes = not self._circuit.closed()
         claims = await self._database.patiently(ask)
         if len(asked) == 1:  # no answer was lost: whatever claimed it for this process has it in hand, or is done with it
             claims = [c._replace(verdict=ClaimVerdict.BUSY) if c.verdict is ClaimVerdict.RESUMED else c for c in claims]
         since_s = {ClaimVerdict.RESUMED: asked[0]}
-        return [Attempt(self._channel, by_row[c.id], c, since_s.get(c.verdict, asked[-1]), settle) for c in claims]
-
-    def _start(self, attempt: Attempt) -> None:
-        task = asyncio.create_task(self._send(attempt))
-        self._sends.add(task)
-        task.add_done_callback(self._sends.discard)
+        return [Attempt(self._channel, by_row[c.id], c, since_s.get(c.verdict, asked[-1]), settle, probes) for c in claims]
 
     async def _send(self, attempt: Attempt) -> None:
-        began_s = time.clock_gettime(CLOCK)
-        fresh = began_s - attempt.claimed_s + self._limit.limit_s <= self._lease_s
-        result = await call_provider(self._provider, message_of(attempt.claim, self._channel), self._limit) if fresh else None
-        took_s = time.clock_gettime(CLOCK) - began_s
-        paused_s = None if result is None else self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)
+        began_s = clock_s()
+        if not self._may_send(attempt, began_s):
+            self._give_back(attempt)
+            return
+        result = await call_provider(self._provider, message_of(attempt.claim, self._channel), self._limit)
+        took_s = clock_s() - began_s
+        self._calls.took(took_s)
+        paused_s = self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)
         self._recorder.add(Ended(attempt, result, took_s, paused_s, self._judge))
+        attempt.settle(attempt.entry, CALL_OVER)
+
+    def _may_send(self, attempt: Attempt, now_s: float) -> bool:
+        """Not where the lease could end in mid-send, nor where the channel was paused since."""
+        fresh = now_s - attempt.claimed_s + self._limit.limit_s <= self._lease_s
+        return fresh and (attempt.probes or self._circuit.closed())
+
+    def _give_back(self, attempt: Attempt) -> None:
+        """Nothing was sent."""
+        self._recorder.add(Ended(attempt, None, 0.0, None, self._judge))
         attempt.settle(attempt.entry, CALL_OVER)
 
     def _judge(self, ended: Ended) -> Ending:

@@ -1,6 +1,7 @@
 """What one consumer has in hand: read, or begun at once, and not settled."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from app.streams import Entry
@@ -21,9 +22,14 @@ class InHand:
     reserved: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def free(self) -> int:
+    def free(self, ahead: int = 0) -> int:
+        """`ahead`: so many may wait for a slot. Below 0 where these have become fewer."""
         held, over = len(self.entries) + self.reserved, len(self.over)
-        return min(self.slots - held + over, self.slots + self.spare - held)
+        return min(self.slots + ahead - held + over, self.slots + self.spare - held)
+
+    def most(self, ahead: int) -> int:
+        """The same with empty hands."""
+        return self.slots + min(ahead, self.spare)
 
     def add(self, entry: Entry) -> bool:
         """False where another entry of the same row is in hand."""
@@ -39,16 +45,6 @@ class InHand:
         self.reserved += slots
         self.changed.set()
 
-    def rename(self, entry: Entry, entry_id: bytes) -> Entry:
-        """It was added before it was known which entry of the stream it is."""
-        named = entry._replace(id=entry_id)
-        if self.entries.pop(entry.id, None) is not None:
-            self.entries[entry_id] = named
-        if entry.id in self.over:
-            self.over.remove(entry.id)
-            self.over.add(entry_id)
-        return named
-
     def call_over(self, entry: Entry) -> None:
         """Only its end is still to be recorded."""
         if entry.id in self.entries:
@@ -63,16 +59,14 @@ class InHand:
                 self.rows.discard(entry.row_id)
         self.changed.set()
 
-    async def until_free(self) -> None:
-        """Returns once there is a free slot."""
-        while self.free() <= 0:
-            await self._change()
-
     async def until_empty(self) -> None:
         """Returns once nothing is in hand."""
         while self.entries or self.reserved:
-            await self._change()
+            await self.until_change()
 
-    async def _change(self) -> None:
+    async def until_change(self, within_s: float | None = None) -> None:
+        """Returns once something left the hand, or a slot is free, or after `within_s`."""
         self.changed.clear()
-        await self.changed.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self.changed.wait()

@@ -3,11 +3,8 @@
 What ends while a batch is being written shares the next, whatever its channel.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
-
-import structlog
 
 from app.batches import Batches
 from app.domain import Channel, Outcome
@@ -16,25 +13,27 @@ from app.resources import Resources
 from app.store.hot import finish
 from app.store.notifications import Claim, Ending, Finish, release
 from app.streams import Entry
+from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.retry import Result
 from consumers.settle import Settle
 from consumers.verdicts import after_finish, after_release
 
-log = structlog.get_logger()
-
-# Goes on while the machine is suspended, as a lease in PostgreSQL does.
-CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+RELEASED = "released unsent: its turn came too late, or its channel was paused"
 
 
 class Attempt(NamedTuple):
-    """A claim in hand: `claimed_s` is the own clock before the claim was sent, so the lease ends no sooner than it says."""
+    """A claim in hand: `claimed_s` is the own clock before the claim was sent, so the lease ends no sooner than it says.
+
+    `probes`: the channel's breaker was open even then.
+    """
 
     channel: Channel
     entry: Entry
     claim: Claim
     claimed_s: float
     settle: Settle
+    probes: bool = False
 
 
 class Ended(NamedTuple):
@@ -80,22 +79,21 @@ class Recorder:
             await self._release(unsent)
 
     async def _finish(self, batch: list[tuple[Ended, Ending]]) -> None:
-        endings, now_s = [ending for _, ending in batch], time.clock_gettime(CLOCK)
+        endings, asked_s = [ending for _, ending in batch], clock_s()
         finished = {f.id: f for f in await self._database.patiently(lambda: finish(self._resources, endings))}
         for ended, ending in batch:
             attempt, told = ended.attempt, finished.get(ending.id)
             if told is not None and told.recorded:
-                self._resources.tally.ended(attempt.channel, told.status, age_s(attempt, now_s))
-            attempt.settle(attempt.entry, after_finish(told, ending.attempt))
+                self._resources.tally.ended(attempt.channel, told.status, age_s(attempt, asked_s))
+            attempt.settle(attempt.entry, after_finish(told, ending.attempt, asked_s))
         info_lines(_line(ended, ending, finished.get(ending.id)) for ended, ending in batch)
 
     async def _release(self, batch: Sequence[Attempt]) -> None:
         pairs = [(a.claim.id, a.claim.attempt) for a in batch]
         released = await self._database.patiently(lambda: release(self._resources.pool, pairs))
         for attempt in batch:
-            fields = {**ids_of(attempt.claim, attempt.channel), "attempt": attempt.claim.attempt}
-            log.warning("released unsent: the lease was no longer fresh", **fields)
             attempt.settle(attempt.entry, after_release(released.get(attempt.claim.id)))
+        info_lines((RELEASED, {**ids_of(a.claim, a.channel), "attempt": a.claim.attempt}) for a in batch)
 
 
 def ids_of(c: Claim, channel: Channel) -> dict[str, object]:
@@ -104,7 +102,7 @@ def ids_of(c: Claim, channel: Channel) -> dict[str, object]:
 
 
 def age_s(attempt: Attempt, now_s: float) -> float | None:
-    """From acceptance until `now_s` of CLOCK; None where an operator's replay came between."""
+    """From acceptance until `now_s` of the own clock; None where an operator's replay came between."""
     return None if attempt.claim.replays else attempt.claim.age_s + now_s - attempt.claimed_s
 
 

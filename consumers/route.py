@@ -6,7 +6,6 @@ Nearly every event goes the short way of consumers/route_plain.py; this is the w
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from time import clock_gettime
 
 import structlog
 
@@ -19,10 +18,10 @@ from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_even
 from app.streams import Entry
 from app.tally import Kind, Tally
 from consumers.at_once import AtOnce
+from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.publish import Publisher
 from consumers.rate_limit import RateLimit
-from consumers.record import CLOCK
 from consumers.route_plain import RoutePlain, line
 from consumers.settle import Acknowledge, Back, Bury, Settle, Verdict
 from consumers.verdicts import DEAD_LETTER, after_dead
@@ -36,7 +35,7 @@ class Route:
     def __init__(self, resources: Resources, database: Database, at_once: AtOnce | None = None) -> None:
         self._resources, self._database, at_once = resources, database, at_once or AtOnce()
         self._settings, self._pool = resources.settings, resources.pool
-        self._rate_limit, self._publish = RateLimit(resources.redis, resources.settings), Publisher(resources, at_once.me)
+        self._rate_limit, self._publish = RateLimit(resources.redis, resources.settings), Publisher(resources)
         self._plain = RoutePlain(resources, database, self._rate_limit, self._publish, at_once)
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
@@ -80,7 +79,7 @@ class Route:
         asked_s: list[float] = []
 
         async def commit() -> list[Added]:
-            asked_s.append(clock_gettime(CLOCK))
+            asked_s.append(clock_s())
             return await route_events(self._pool, routings)
 
         added = await self._database.patiently(commit)

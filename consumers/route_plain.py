@@ -3,8 +3,7 @@
 What needs a closer look is left to consumers/route.py.
 """
 
-import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 from app import streams
@@ -16,10 +15,10 @@ from app.store.hot_route import Plain, Routed
 from app.streams import Entry
 from app.tally import Kind
 from consumers.at_once import AtOnce, Claimed
+from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.publish import Publisher
 from consumers.rate_limit import RateLimit
-from consumers.record import CLOCK
 
 
 class RoutePlain:
@@ -42,22 +41,21 @@ class RoutePlain:
         return {r.event_pk for r in routed}
 
     async def _route(self, events: list[Plain]) -> list[Routed]:
-        asked_s: list[float] = []
-        with self._at_once.batch(Counter(channel for event in events for channel in event.case.channels)) as batch:
+        asked_s, wanted = list[float](), Counter(channel for event in events for channel in event.case.channels)
+        await self._at_once.until_room(wanted)
+        with self._at_once.batch(wanted) as batch:
             at_once = batch.channels()
             routed = await self._commit(events, at_once, asked_s)
-            self._resources.tally.count_channels(Kind.ACCEPTED, (channel for r in routed for channel in r.channels))
-            rows, claimed = outgoing(routed), claimed_of(routed, at_once)
-            batch.begin(claimed, asked_s[0])
-            mine = Counter(streams.channel_stream(c.channel) for c in claimed)
-            batch.published(await self._publish(asked_s[-1], rows, mine))
+            batch.begin(claimed_of(routed, at_once), asked_s[0])
+        self._resources.tally.count_channels(Kind.ACCEPTED, (channel for r in routed for channel in r.channels))
+        await self._publish(asked_s[-1], outgoing(routed, at_once))
         return routed
 
     async def _commit(self, events: list[Plain], at_once: list[Channel], asked_s: list[float]) -> list[Routed]:
         """Where an answer was lost, what it claimed is found again while its lease lasts; the rest is the relay's."""
 
         async def commit() -> list[Routed]:
-            asked_s.append(time.clock_gettime(CLOCK))
+            asked_s.append(clock_s())
             return await hot_route.route_plain(self._resources, events, at_once, self._at_once.me)
 
         routed = await self._database.patiently(commit)
@@ -68,24 +66,20 @@ class RoutePlain:
         return routed
 
 
-def outgoing(routed: Sequence[Routed]) -> dict[str, list[Outgoing]]:
-    """The entries to publish, per stream, the channels in their order."""
-    rows: dict[str, list[Outgoing]] = {streams.channel_stream(channel): [] for channel in Channel}
+def outgoing(routed: Sequence[Routed], at_once: Collection[Channel]) -> dict[str, list[Outgoing]]:
+    """The entries to publish, per stream: not of what is sent at once."""
+    rows: dict[str, list[Outgoing]] = defaultdict(list)
     for r in routed:
         for row_id, channel in enumerate(r.channels, r.first_id):
-            rows[streams.channel_stream(channel)].append(Outgoing(row_id, r.event_id, r.user_id, r.type, r.published_at))
-    return {stream: its for stream, its in rows.items() if its}
+            if channel not in at_once:
+                rows[streams.channel_stream(channel)].append(Outgoing(row_id, r.event_id, r.user_id, r.type, r.published_at))
+    return rows
 
 
 def claimed_of(routed: Sequence[Routed], at_once: Collection[Channel]) -> list[Claimed]:
-    """What was claimed, in the order of `outgoing`."""
+    """What was claimed."""
     return [
-        Claimed(row_id, channel, r)
-        for wanted in Channel
-        if wanted in at_once
-        for r in routed
-        for row_id, channel in enumerate(r.channels, r.first_id)
-        if channel is wanted
+        Claimed(row_id, channel, r) for r in routed for row_id, channel in enumerate(r.channels, r.first_id) if channel in at_once
     ]
 
 

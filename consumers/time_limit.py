@@ -22,6 +22,11 @@ class TimeLimit:
             self._timer = self._loop.call_at(until_s, self._look)
         return task
 
+    def longest_s(self) -> float:
+        """For how long the oldest call lasts by now; 0 where none is under way."""
+        until_s = next(iter(self._until_s.values()), None)
+        return 0.0 if until_s is None else self._loop.time() - until_s + self.limit_s
+
     def passed(self, task: "asyncio.Task[object]") -> bool:
         """Was the call under way in `task` cancelled here?"""
         return task in self._cancelled

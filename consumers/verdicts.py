@@ -3,7 +3,7 @@
 from app.domain import Status
 from app.store.notifications import WAIT, Claim, ClaimVerdict, Finish
 from app.store.owed import DeadVerdict
-from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict
+from consumers.settle import Acknowledge, Back, Bury, Leave, Published, Verdict
 
 DEAD_LETTER = "delivered {} times, and each time the consumer was gone before it was handled"
 
@@ -15,14 +15,17 @@ def after_claim(c: Claim, reclaim_after_s: float) -> Verdict:
     return Back(min(max(c.back_in_s, 0.0), reclaim_after_s), handled=c.verdict is not ClaimVerdict.BUSY)
 
 
-def after_finish(f: Finish | None, attempt: int) -> Verdict:
-    """The entry of an attempt that ended, from what the row says now. None: PostgreSQL refused the record."""
+def after_finish(f: Finish | None, attempt: int, asked_s: float) -> Verdict:
+    """The entry of an attempt that ended, from what the row says now. None: PostgreSQL refused the record.
+
+    `asked_s`: the own clock before the first time that it was to be recorded.
+    """
     if f is None:
         return Leave()
-    if f.status.final or (f.status is Status.PENDING and f.parked):
+    if f.status.final or (f.status is Status.PENDING and f.published_at is None):
         return Acknowledge()
-    if f.status is Status.PENDING and f.attempt == attempt:
-        return Back(max(0.0, f.due_in_s))
+    if f.status is Status.PENDING and f.published_at is not None and f.attempt == attempt:
+        return Back(max(0.0, f.due_in_s), published=Published(f.published_at, asked_s))
     return Leave()
 
 

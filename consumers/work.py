@@ -96,6 +96,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
                 circuits[c],
                 alone,
                 acks,
+                ahead=deliver.ahead,
             ),
             deliver,
         )

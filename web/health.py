@@ -86,13 +86,16 @@ def findings(
     return sorted(_findings(streams, owed, limits, paused, paces), key=lambda finding: -finding.level)
 
 
-def health(streams: list[StreamStats] | Away, owed: OwedRows | Away, found: Sequence[Finding]) -> Health:
-    """The worst of `findings` is the headline; where nothing is found, how much is being worked on."""
+def health(streams: list[StreamStats] | Away, owed: OwedRows | Away, found: Sequence[Finding], sending: int = 0) -> Health:
+    """The worst of `findings` is the headline; where nothing is found, how much is being worked on.
+
+    `sending`: notifications whose call is under way, where that is known.
+    """
     if found and found[0].level > Level.BUSY:
         return Health(found[0].level, found[0].sentence, tuple(f.sentence for f in found[1:]))
     assert not isinstance(streams, Away), "a server that is away is a finding"
     assert not isinstance(owed, Away)
-    level, headline = _calm([s for s in streams if s.stream != DEAD], owed)
+    level, headline = _calm([s for s in streams if s.stream != DEAD], owed, sending)
     return Health(level, headline, tuple(f.sentence for f in found))
 
 
@@ -106,11 +109,12 @@ def title_of(stream: str) -> str:
     return CHANNEL_OF.get(stream, stream_name(stream))
 
 
-def _calm(work: Sequence[StreamStats], owed: OwedRows) -> tuple[Level, str]:
+def _calm(work: Sequence[StreamStats], owed: OwedRows, sending: int) -> tuple[Level, str]:
     unread, in_hand = sum(s.lag or 0 for s in work), sum(s.pending for s in work)
-    if unread or in_hand:
-        waiting = f", {number(unread)} to be read" if unread else ""
-        return Level.BUSY, f"Working: {plural(in_hand, 'entry', 'entries')} in hand{waiting}"
+    if unread or in_hand or sending:
+        held = f"{plural(in_hand, 'entry', 'entries')} in hand" if in_hand or not sending else ""
+        sent, waiting = f"{number(sending)} being sent" if sending else "", f"{number(unread)} to be read" if unread else ""
+        return Level.BUSY, f"Working: {', '.join(part for part in (held, sent, waiting) if part)}"
     if any(_since_s(row.published_at, owed) > LATE_S for row in owed.by_stream.values()):
         return Level.BUSY, "The streams are empty, and work in PostgreSQL waits for the relay to put it back"
     due = [row.parked_due_at for row in owed.by_stream.values() if row.parked_due_at is not None]

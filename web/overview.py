@@ -101,7 +101,8 @@ def judged(settings: Settings, seen: Snapshot) -> tuple[Health, list[Finding]]:
     paused = {} if isinstance(now.streams, Away) else paused_words(pauses, holds, now.streams, now.at)
     found = findings(now.streams, now.owed, patience(settings), paused, paces(seen))
     found += [] if isinstance(now.faults, Away) else fault_findings(now.faults)
-    return health(now.streams, now.owed, found), found
+    backlog = {} if isinstance(seen.lately.backlog, Away) else seen.lately.backlog
+    return health(now.streams, now.owed, found, sum(of.in_flight for of in backlog.values())), found
 
 
 def now_part(settings: Settings, seen: Snapshot, charts: Mapping[str, Chart] = NO_CHARTS) -> NowPart:

@@ -21,7 +21,10 @@ CARRIED_ROWS = 30_000  # of a channel, those published first: what is looked at 
 MINUTES = 60  # columns of the histogram; one more before it (due now) and one behind (later)
 
 PLACE = "least(:minutes, greatest(-1, floor(cast(extract(epoch from due_at - now()) as float8) / 60)))::int"
-PARKED = "from notification where channel = '{c}' and not done and published_at is null order by due_at limit {rows}"
+PARKED = """
+  from notification where channel = '{c}' and not done and published_at is null and status = 'PENDING'
+  order by due_at limit {rows}
+"""
 # Met once: each is counted, and may be among the soonest.
 CARRIED = """
 carried_{c} as materialized (

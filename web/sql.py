@@ -7,7 +7,7 @@ from web.filters import Filter, iso
 from web.parts import Command
 from web.queries import PAGE_ROWS, SEARCHED_ROWS
 
-_PARKED = "not done and published_at is null"
+_PARKED = "not done and published_at is null and status = 'PENDING'"
 _ON_STREAM = "not done and published_at is not null and status = 'PENDING' and attempt > 0"
 
 

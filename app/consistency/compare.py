@@ -34,8 +34,9 @@ async def first_look(
     await _read_pending(look, redis, until)
     look.oldest = look.oldest or await _oldest(look, redis)
     await _read_published(look, connection, patience, until)
-    look.parked = await store.count_parked(connection, look.channel, ENTRIES_MAX)
-    look.capped |= look.parked >= ENTRIES_MAX
+    unpublished, look.at_once = await store.count_unpublished(connection, look.channel, ENTRIES_MAX)
+    look.parked = unpublished - look.at_once
+    look.capped |= unpublished >= ENTRIES_MAX
     late = await store.late_parked(connection, look.channel, patience.parked_s, SUSPECTS_MAX + 1)
     look.parked_late = {row.id: row for row in late}
     return look

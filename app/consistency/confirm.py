@@ -37,10 +37,10 @@ async def confirm(
     lost = {i: r for i, r in look.uncarried.items() if look.relay_takes(r, patience.grace_s)}
     hidden = {i: r for i, r in look.uncarried.items() if i not in lost}
     again = {one: pending for one, (_, pending) in entries.items() if pending is not None}
-    stalled = after.read_to == look.group.read_to and not look.in_flight
+    stalled = after.read_to == look.group.read_to and not (look.in_flight or look.at_once)
     return Book(
         stream=look.stream,
-        owed=Owed(look.published, look.parked, look.in_flight, look.capped),
+        owed=Owed(look.published, look.parked, look.in_flight + look.at_once, look.at_once, look.capped),
         carried=_carried(look, after),
         lost=_still(lost, rows, lambda row: _takeable_s(row, look, patience)),
         hidden=_still(hidden, rows, lambda row: _published_s(row, look)),

@@ -29,7 +29,7 @@ NONE = Suspects()
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Unfinished rows of one stream; of the published ones `in_flight` are under a live lease.
+    """Unfinished rows of one stream: published, parked, or sent `at_once`. `in_flight`: all of them that are under a live lease.
 
     `capped`: only so many were counted, oldest first.
     """
@@ -37,11 +37,12 @@ class Owed:
     published: int = 0
     parked: int = 0
     in_flight: int = 0
+    at_once: int = 0
     capped: bool = False
 
     @property
     def all(self) -> int:
-        return self.published + self.parked
+        return self.published + self.parked + self.at_once
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class Look:
     published: int = 0
     parked: int = 0
     in_flight: int = 0
+    at_once: int = 0
     capped: bool = False
     uncarried: dict[int, OwedRow] = field(default_factory=dict)
     lease_over: dict[int, OwedRow] = field(default_factory=dict)

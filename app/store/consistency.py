@@ -49,9 +49,12 @@ PUBLISHED_NOTIFICATIONS = (
     "order by published_at, id limit $3"
 )  # fmt: skip
 
-COUNT_PARKED_EVENTS = "select count(*) from (select from event where not done and published_at is null limit $1) as parked"
-COUNT_PARKED_NOTIFICATIONS = (
-    "select count(*) from (select from notification where channel = $2 and not done and published_at is null limit $1) as parked"
+COUNT_UNPUBLISHED_EVENTS = (
+    "select count(*), 0 from (select from event where not done and published_at is null limit $1) as parked"
+)
+COUNT_UNPUBLISHED_NOTIFICATIONS = (
+    "select count(*), count(*) filter (where lease_until >= now()) from "
+    "(select lease_until from notification where channel = $2 and not done and published_at is null limit $1) as parked"
 )
 
 # $1 seconds overdue, $2 how many. What is under a live lease, the relay leaves alone.
@@ -111,13 +114,13 @@ async def published_page(
     return [OwedRow(*r) for r in rows]
 
 
-async def count_parked(connection: "Connection", channel: Channel | None, most: int) -> int:
-    """How many unfinished rows are parked; counts no further than `most`."""
+async def count_unpublished(connection: "Connection", channel: Channel | None, most: int) -> tuple[int, int]:
+    """How many unfinished rows are on no stream, and of these under a live lease; counts no further than `most`."""
     if channel is None:
-        count = await connection.fetchval(COUNT_PARKED_EVENTS, most)
+        ((rows, leased),) = await connection.fetch(COUNT_UNPUBLISHED_EVENTS, most)
     else:
-        count = await connection.fetchval(COUNT_PARKED_NOTIFICATIONS, most, channel)
-    return int(count)
+        ((rows, leased),) = await connection.fetch(COUNT_UNPUBLISHED_NOTIFICATIONS, most, channel)
+    return rows, leased
 
 
 async def late_parked(connection: "Connection", channel: Channel | None, late_s: float, count: int) -> list[OwedRow]:

@@ -81,7 +81,7 @@ async def _finish_sent(hot: "Fetching", endings: Sequence[Ending]) -> list[Finis
     async def run(part: Sequence[Ending]) -> list[Finish]:
         ids, attempts = [e.id for e in part], [e.attempt for e in part]
         rows = await hot.fetch(FINISH_SENT, ids, attempts, [clean(e.provider) for e in part], [clean(e.receipt) for e in part])
-        return [Finish(row_id, True, Status.SENT, attempt, False, 0.0) for row_id, attempt in rows]
+        return [Finish(row_id, True, Status.SENT, attempt, None, 0.0) for row_id, attempt in rows]
 
     try:
         return await repeat_deadlocks(endings, run)

@@ -37,7 +37,8 @@ class Plain(NamedTuple):
 class Routed(NamedTuple):
     """An event and the notifications that were inserted for it: one per channel, whose ids follow each other from `first_id` on.
 
-    `payload_json` is there where something was claimed; `age_s` since it was accepted, or was to be sent.
+    `published_at`: of those that are not claimed. `payload_json` is there where one is; `age_s` since it was accepted, or was
+    to be sent.
     """
 
     event_pk: int
@@ -82,7 +83,8 @@ where e.id = any($1::bigint[]) and {_READY} and coalesce(e.channels <@ {_ALL}, t
 """  # noqa: S608 (nothing is written into it but what this file holds)
 
 # The ids of an event's notifications follow each other: the sequence counts in steps of domain.PLACES. Only the first one leads.
-# Those of the channels in $4 are claimed by $5: as CLAIM_DUE would, had they been inserted before.
+# Those of the channels in $4 are claimed by $5, as CLAIM_DUE would had they been inserted before. No stream gets these: they are
+# parked until their lease is over.
 ROUTE_PLAIN = f"""
 with routed as (
   update event e set status = 'ROUTED', decisions = told.decisions::jsonb, updated_at = now()
@@ -94,13 +96,15 @@ with routed as (
   select *, nextval('notification_id_seq') as first from routed
 ), inserted as (
   insert into notification
-    (id, event_pk, channel, user_id, expires_at, leads, status, attempt, tries, claimed_by, claimed_at, lease_until)
+    (id, event_pk, channel, user_id, expires_at, leads, status, attempt, tries, claimed_by, claimed_at, lease_until, published_at,
+    due_at)
   overriding system value
   select r.first + c.place - 1, r.id, c.channel, r.user_id, r.expires_at, c.place = 1,
     case when mine then 'PROCESSING' else 'PENDING' end, mine::int, mine::int, case when mine then $5 end,
-    case when mine then now() end, case when mine then now() + make_interval(secs => $6) end
+    case when mine then now() end, case when mine then lease_until end, case when not mine then now() end,
+    case when mine then lease_until else now() end
   from numbered r cross join lateral unnest(string_to_array(r.channels, ',')) with ordinality as c(channel, place)
-  cross join lateral (select c.channel = any($4::text[]) as mine) as claimed
+  cross join lateral (select c.channel = any($4::text[]) as mine, now() + make_interval(secs => $6) as lease_until) as claimed
 )
 select id, event_id, type, user_id, channels, first, now(), case when cardinality($4::text[]) > 0 then payload::text end,
   extract(epoch from now() - accepted_at)::float8
@@ -109,7 +113,7 @@ from numbered
 
 # What ROUTE_PLAIN claimed where its answer was lost: claimed in the transaction that inserted it, and by nobody since.
 CLAIMED_AS_ROUTED = """
-select n.event_pk, e.event_id, e.type, e.user_id, n.channel, n.id, n.published_at, e.payload::text as payload,
+select n.event_pk, e.event_id, e.type, e.user_id, n.channel, n.id, n.created_at, e.payload::text as payload,
   extract(epoch from n.created_at - greatest(e.created_at, e.send_at))::float8 as age_s
 from notification n join event e on e.id = any(array[n.event_pk])
 where n.event_pk = any($1::bigint[]) and n.status = 'PROCESSING' and n.claimed_by = $2 and n.claimed_at = n.created_at

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, Unpack
 
@@ -75,13 +76,16 @@ class Ending(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """What a finish came to. Not recorded: the row is as it says, because another was first or this call is a repetition."""
+    """What a finish came to. Not recorded: the row is as it says, because another was first or this call is a repetition.
+
+    `published_at` counts for PENDING; None: parked.
+    """
 
     id: int
     recorded: bool
     status: Status
     attempt: int
-    parked: bool
+    published_at: datetime | None
     due_in_s: float
 
 
@@ -141,7 +145,7 @@ left join event e on e.id = m.event_pk and m.verdict in ('claimed', 'again', 're
 """
 
 # A late truth (`sent`, an explicit refusal) beats UNKNOWN, and `sent` beats FAILED by the crash rule. A retry that follows is
-# parked, since its entry may be gone.
+# parked, since its entry may be gone. What was sent at once has none: it is to be published now.
 FINISH = """
 with told as (
   select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -159,10 +163,11 @@ with told as (
   update notification n set status = u.status, reason = u.reason, error = u.error,
     possible_duplicate = n.possible_duplicate or (u.outcome = 'unknown' and u.status <> 'UNKNOWN'),
     due_at = case when u.status = 'PENDING' then now() + make_interval(secs => u.wait_s) else n.due_at end,
-    published_at = case when u.status = 'PENDING' and (u.park or u.was = 'UNKNOWN') then null else n.published_at end,
+    published_at = case when u.status <> 'PENDING' then n.published_at when u.park or u.was = 'UNKNOWN' then null
+      else coalesce(n.published_at, now()) end,
     tries = case when u.refund then greatest(n.tries - 1, 0) else n.tries end, lease_until = null, updated_at = now()
   from ours u where n.id = u.id
-  returning n.id, n.status, n.published_at is null as parked, n.due_at
+  returning n.id, n.status, n.published_at, n.due_at
 ), noted as (
   insert into attempt
     (notification_id, number, provider, consumer, started_at, ended_at, outcome, error, receipt, possible_duplicate)
@@ -171,7 +176,7 @@ with told as (
     outcome = excluded.outcome, error = excluded.error, receipt = excluded.receipt
 )
 select m.id, v.id is not null as recorded, coalesce(v.status, m.status) as status, m.attempt,
-  coalesce(v.parked, m.published_at is null) as parked,
+  case when v.id is null then m.published_at else v.published_at end as published_at,
   extract(epoch from coalesce(v.due_at, m.due_at) - now())::float8 as due_in_s
 from mine m left join moved v using (id)
 """
@@ -186,7 +191,8 @@ from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::tex
 where a.notification_id = told.id and a.number = told.attempt and a.outcome = 'unknown'
 """
 
-# Nothing was sent: the try is given back. Where the crash rule already closed the attempt, the truth is written over it.
+# Nothing was sent: the try is given back. Where the crash rule already closed the attempt, the truth is written over it. What was
+# claimed as it was routed would be due when its lease ends.
 RELEASE = """
 with told as (
   select * from unnest($1::bigint[], $2::int[]) as u(id, attempt)
@@ -195,7 +201,8 @@ with told as (
 ), moved as (
   update notification n set status = 'PENDING', reason = null, tries = n.tries - 1, lease_until = null,
     error = case when mine.status = 'UNKNOWN' then null else n.error end,
-    published_at = case when mine.status = 'UNKNOWN' then null else n.published_at end, updated_at = now()
+    published_at = case when mine.status = 'UNKNOWN' then null else n.published_at end, due_at = least(n.due_at, now()),
+    updated_at = now()
   from told join mine using (id, attempt) where n.id = mine.id and mine.status in ('PROCESSING', 'UNKNOWN')
   returning n.id, n.attempt, n.published_at is null as parked
 ), noted as (
@@ -240,7 +247,7 @@ async def judge_endings(pool: "Pool", endings: Sequence[Ending]) -> list[Finish]
         late = [e for e in part if e.id not in recorded and e.outcome is not Outcome.UNKNOWN]
         if late:  # a process that dies before it has told neither
             await pool.execute(REPLACE, *_ending_columns(late)[:6])
-        return [Finish(r["id"], r["recorded"], STATUSES[r["status"]], r["attempt"], r["parked"], r["due_in_s"]) for r in rows]
+        return [_finish(r) for r in rows]
 
     return await all_or_each(endings, run, lambda _ending, _error: [])
 
@@ -264,6 +271,10 @@ def _claim(r: asyncpg.Record) -> Claim:
         r["possible_duplicate"], r["address"], r["event_id"], r["type"], r["user_id"], r["payload"],
         r["age_s"] or 0.0,
     )  # fmt: skip
+
+
+def _finish(r: asyncpg.Record) -> Finish:
+    return Finish(r["id"], r["recorded"], STATUSES[r["status"]], r["attempt"], r["published_at"], r["due_in_s"])
 
 
 def _ending_columns(endings: Sequence[Ending]) -> list[list[object]]:

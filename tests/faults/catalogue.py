@@ -25,7 +25,9 @@ CARRIED = 10  # entries
 
 @asynccontextmanager
 async def much_to_lose(system: System) -> AsyncIterator[None]:
-    """Inside, the streams carry work in mid-send (the provider is slow) and work that nobody has read (consumers stand still)."""
+    """Inside, the streams carry work in mid-send and what waits for a slot (the provider is slow, slots are few), and events that
+    nobody has read (consumers stand still).
+    """
     await system.provider.behave(Mode(latency_s=SLOW_S))
     await system.until(lambda: carried(system, *(streams.channel_stream(channel) for channel in Channel)))
     for part in system.consumers:

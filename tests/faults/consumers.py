@@ -1,8 +1,8 @@
 """`python -m consumers` that does itself harm at a named point, exactly: `python -m tests.faults.consumers`, told by FAULT.
 
-FAULT=POINT:CALLS:ACTION (nothing: no harm). The points of one notification, in order: before_claim, before_publish (claimed as
-it was routed, on no stream), after_claim (nothing sent), before_record (sent), after_record (recorded, not acknowledged). CALLS
-go by before it happens. FAULT=poison:EVENT_ID:ACTION: it happens to whoever is about to send that. ACTION: kill (SIGKILL), stop
+FAULT=POINT:CALLS:ACTION (nothing: no harm). The points of one notification, in order: before_claim, as_routed (claimed as it was
+routed, its call not begun), after_claim (nothing sent), before_record (sent), after_record (recorded, not acknowledged). CALLS go
+by before it happens. FAULT=poison:EVENT_ID:ACTION: it happens to whoever is about to send that. ACTION: kill (SIGKILL), stop
 (SIGSTOP), block=SECONDS (the event loop stands still).
 
 Before that a line of JSON goes to FAULT_LOG: the point, and the ids of the notifications that are between send and record at that
@@ -23,11 +23,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from app import streams
 from app.store import hot, hot_route
 from app.store import notifications as store
-from consumers import __main__, call, consumer, database, deliver, reclaim, record, relay
-from consumers import settle as settling
+from consumers import __main__, call, database, deliver, reclaim, record, relay
 
 in_mid_send: set[int] = set()
 
@@ -65,18 +63,16 @@ def note(fact: dict[str, object]) -> None:
 
 
 def build_in(harm: Harm) -> None:
-    claim, call_provider, finish, settle = hot.claim, call.call_provider, hot.finish, settling.settle_on_stream
-    route, publish_all = hot_route.route_plain, streams.publish_all
+    claim, call_provider, finish = hot.claim, call.call_provider, hot.finish
+    route = hot_route.route_plain
 
     async def route_or_harm(resources: Any, events: Sequence[Any], at_once: Sequence[Any], me: str) -> Any:
         if at_once:
             harm.at("before_claim")
-        return await route(resources, events, at_once, me)
-
-    async def publish_or_harm(redis: Any, rows: Any, claimed: Any = streams.NONE, consumer: str = "") -> Any:
-        if claimed:
-            harm.at("before_publish")
-        return await publish_all(redis, rows, claimed, consumer)
+        routed = await route(resources, events, at_once, me)
+        if at_once:
+            harm.at("as_routed")
+        return routed
 
     async def claim_or_harm(*given: Any, **named: Any) -> Any:
         harm.at("before_claim")
@@ -91,21 +87,15 @@ def build_in(harm: Harm) -> None:
     async def finish_or_harm(resources: Any, endings: Sequence[Any]) -> Any:
         harm.at("before_record")
         told = await finish(resources, endings)
+        harm.at("after_record")
         in_mid_send.difference_update(ending.id for ending in endings)
         return told
-
-    async def settle_or_harm(redis: Any, stream: str, me: str, window_s: float, batch: Any, acknowledge: Any) -> Any:
-        if stream != streams.EVENTS and any(isinstance(verdict, settling.Acknowledge) for _, verdict in batch):
-            harm.at("after_record")
-        return await settle(redis, stream, me, window_s, batch, acknowledge)
 
     for module, name, made in (
         (deliver, "claim", claim_or_harm),
         (hot_route, "route_plain", route_or_harm),
-        (streams, "publish_all", publish_or_harm),
         (deliver, "call_provider", call_or_harm),
         (record, "finish", finish_or_harm),
-        (consumer, "settle_on_stream", settle_or_harm),
     ):
         setattr(module, name, made)
 

@@ -17,6 +17,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from app import streams
+from app.domain import Channel
 from app.process import free_port, wait_or_kill
 from app.settings import Settings, load_settings
 from tests.conftest import wait_until
@@ -35,6 +36,7 @@ QUICK = {
     "sms_waits_s": "0,0.3,0.6,1,3.5",
     "push_waits_s": "0,0.3,0.6,1,3.5",
     "log_format": "json",
+    **{f"{channel.lower()}_concurrency": 5 for channel in Channel},  # so few that a slow provider's work waits
 }
 
 

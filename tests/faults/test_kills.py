@@ -11,7 +11,7 @@ from tests.faults.run import Report, under_fault
 from tests.faults.system import System
 
 Measured = Callable[[Report], None]
-POINTS = ["before_claim", "before_publish", "after_claim", "before_record", "after_record"]
+POINTS = ["before_claim", "as_routed", "after_claim", "before_record", "after_record"]
 
 
 @pytest.mark.parametrize("point", POINTS)

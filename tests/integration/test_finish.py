@@ -88,19 +88,22 @@ async def test_a_short_wait_keeps_its_place_in_the_stream_and_a_long_one_is_park
     short, long = await start_attempts(resources, 2)
     published_at = (await notification(resources, short))["published_at"]
     answer = await tell(resources, short, **RETRY)
-    assert not answer.parked
+    assert answer.published_at == published_at
     assert answer.due_in_s == pytest.approx(9, abs=0.1)
     answer = await tell(resources, long, **PARK)
-    assert answer.parked
+    assert answer.published_at is None
     assert answer.due_in_s == pytest.approx(90, abs=0.1)
     assert [(await notification(resources, i))["published_at"] for i in (short, long)] == [published_at, None]
 
 
-async def test_what_was_claimed_while_parked_stays_parked_however_short_the_wait(resources: Resources) -> None:
-    """The entry that brought it is not the one that the relay counts on."""
-    mine = await start_attempt(resources)
-    await change(resources, "notification", mine, "published_at = null")
-    assert (await tell(resources, mine, **RETRY)).parked
+async def test_what_was_parked_is_to_be_published_where_its_wait_is_short(resources: Resources) -> None:
+    """As what is sent at once: it is on no stream."""
+    short, long = await start_attempts(resources, 2)
+    await change(resources, "notification", [short, long], "published_at = null")
+    answer = await tell(resources, short, **RETRY)
+    row = await notification(resources, short)
+    assert answer.published_at == row["published_at"] == row["updated_at"]
+    assert (await tell(resources, long, **PARK)).published_at is None
 
 
 async def test_where_nobody_knows_how_it_ended_a_further_attempt_is_a_possible_duplicate(resources: Resources) -> None:
@@ -128,7 +131,8 @@ async def test_a_finish_whose_answer_was_lost_may_be_repeated(resources: Resourc
     before = {e.id: dict(await only_attempt(resources, e.id)) for e in endings}
     for again in await finish(resources, endings):
         first = firsts[again.id]
-        assert (again.recorded, again.status, again.attempt, again.parked) == (False, first.status, 1, first.parked)
+        assert (again.recorded, again.status, again.attempt) == (False, first.status, 1)
+        assert first.status.final or again.published_at == first.published_at
         assert again.due_in_s == pytest.approx(first.due_in_s, abs=2)
     assert {e.id: dict(await only_attempt(resources, e.id)) for e in endings} == before
 
@@ -221,7 +225,7 @@ async def test_a_retry_that_follows_from_a_late_truth_is_parked(resources: Resou
     mine = await start_attempt(resources, Channel.SMS)
     await crash_claim(resources, mine, at_most_once=True)
     answer = await tell(resources, mine, **RETRY)
-    assert answer.parked
+    assert answer.published_at is None
     assert answer.due_in_s == pytest.approx(9, abs=0.1)
 
 

@@ -131,56 +131,6 @@ async def blocked(redis: Redis) -> int:
     return clients
 
 
-async def publish_claimed(redis: Redis, claimed: int, *row_ids: int) -> list[bytes]:
-    return await streams.publish_all(redis, {EVENTS: [row(row_id) for row_id in row_ids]}, {EVENTS: claimed}, "me")
-
-
-async def test_what_is_claimed_is_delivered_as_it_is_added_and_the_rest_to_whoever_reads(redis: Redis) -> None:
-    entry_ids = await publish_claimed(redis, 2, 1, 2, 3)
-    assert await pending(redis) == [(entry_id, "me", 1) for entry_id in entry_ids]
-    assert rows_of(await read(redis, "other")) == [3]
-
-
-async def test_what_is_claimed_does_not_take_what_is_unread(redis: Redis) -> None:
-    await publish(redis, 1)
-    entry_ids = await publish_claimed(redis, 1, 2)
-    assert await pending(redis) == []
-    assert [e.id for e in await read(redis)][1:] == entry_ids
-
-
-async def test_entries_that_are_pending_or_gone_are_read(redis: Redis) -> None:
-    """The last entry that was delivered is acknowledged, one before it is not: nothing is unread."""
-    await publish(redis, 1, 2)
-    first, last = await read(redis)
-    await streams.acknowledge(redis, EVENTS, [last.id])
-    entry_ids = await publish_claimed(redis, 1, 3)
-    assert [entry_id for entry_id, *_ in await pending(redis)] == [first.id, *entry_ids]
-
-
-async def test_what_is_claimed_is_added_also_where_no_group_is(redis: Redis) -> None:
-    await redis.flushall()
-    entry_ids = await publish_claimed(redis, 1, 1)
-    await streams.create_group(redis, EVENTS)
-    assert [e.id for e in await read(redis)] == entry_ids
-
-
-async def test_claims_of_several_streams_and_calls_are_answered_stream_by_stream(redis: Redis) -> None:
-    await streams.create_group(redis, MAIL)
-    rows = {EVENTS: [row(n) for n in range(400)], MAIL: [row(n) for n in range(400, 800)]}
-    entry_ids = await streams.publish_all(redis, rows, {EVENTS: 300, MAIL: 350}, "me")
-    mail = {entry_id: int(next(iter(fields.values()))) for entry_id, fields in await carried(redis, MAIL)}
-    events = {entry_id: int(next(iter(fields.values()))) for entry_id, fields in await carried(redis)}
-    assert [events[i] for i in entry_ids[:300]] + [mail[i] for i in entry_ids[300:]] == [*range(300), *range(400, 750)]
-
-
-async def test_where_a_stream_takes_nothing_no_ids_are_answered(redis: Redis) -> None:
-    await redis.set(MAIL, "no stream")
-    with pytest.raises(ResponseError):
-        await streams.publish_all(redis, {MAIL: [row(1)], EVENTS: [row(2)]}, {MAIL: 1, EVENTS: 1}, "me")
-    assert len(await carried(redis)) == 1
-    await redis.delete(MAIL)
-
-
 async def test_what_was_added_before_the_group_existed_is_read_too(redis: Redis) -> None:
     await redis.flushall()
     await publish(redis, 1)

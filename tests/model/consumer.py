@@ -1,20 +1,21 @@
 """The loop on one stream and group, as consumers/consumer.py: reclaim, read, hand over, settle."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from app.streams import Entry
 from consumers.consumer import AGAIN_AFTER_S, FAULT_PAUSE_S
-from consumers.consumer import KEPT_FREE as QUARTER
 from consumers.in_hand import InHand
 from consumers.reclaim import ServerClock, split_alone
-from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict, count_after
+from consumers.room import Room
+from consumers.settle import Acknowledge, Back, Bury, Leave, Publish, Verdict, count_after
 from tests.model.fake_redis import Away, NoGroup
 from tests.model.process import Process, Steps
 from tests.model.rules import ANSWER_S, RECLAIM_AFTER_S, SETTINGS, SLOTS
+from tests.model.store_rest import Made
 
 BLOCK_S = 1.0
-KEPT_FREE = max(1, SLOTS // QUARTER)
 Settle = Callable[[Entry, Verdict], None]
 Handler = Callable[[Process, Sequence[Entry], Settle], Steps[None]]
 
@@ -28,7 +29,8 @@ class Consumer:
         self._redis, self._rules = process.world.redis, process.world.rules
         self.in_hand = InHand(SLOTS)
         self._clock, self._found_due, self._all_wanted, self._all_asked_at = ServerClock(), False, False, -1e9
-        self._drained, self._asked = False, 0
+        self.room = Room(self.in_hand)
+        self.room.stopping = asyncio.Event() if self._w.at_once else None
         self._settling: list[tuple[Entry, Verdict]] = []
         self._writing = False
 
@@ -53,18 +55,16 @@ class Consumer:
             yield AGAIN_AFTER_S
         yield 0.0
 
-    def room_at_once(self) -> int:
-        return max(0, self.in_hand.free() - max(KEPT_FREE, self._asked)) if self._drained else 0
-
     def _turn(self) -> Steps[None]:
         yield from self._until_free()
-        entries = yield from self._next(self.in_hand.free())
+        entries = yield from self._next(self.room.free())
         if entries:
             self._p.spawn(self._hand_over(entries))
         yield 0.0 if self._found_due or entries else BLOCK_S
 
     def _until_free(self) -> Steps[None]:
-        while self.in_hand.free() <= 0:
+        while self.room.free() <= 0:
+            self.room.drained = False
             yield 0.2
 
     def _until_empty(self) -> Steps[None]:
@@ -74,23 +74,23 @@ class Consumer:
     def _next(self, free: int) -> Steps[list[Entry]]:
         """What is due; in the turn after such a find what is new."""
         found_due = self._found_due
-        self._asked = free if "asked" in self._rules else 0
+        self.room.promised = free if "asked" in self._rules else 0
         due = [] if found_due else (yield from self._due(free))
-        self._asked = 0
+        self.room.promised = 0
         self._found_due = bool(due)
         if due:
             return due
-        most = min(free, KEPT_FREE) if self._drained and not found_due else free
+        most = min(free, self.room.kept_free) if self.room.drained and not found_due else free
         new = yield from self._read(most)
-        self._drained = len(new) < most
+        self.room.was_read(len(new), most)
         return [e for e in new if self._admit(e)]
 
     def _read(self, most: int) -> Steps[list[Entry]]:
         """What is new; the answer takes a while."""
         new = self._redis.read(self.stream, self._p.me, most)
-        self._asked = most if "asked" in self._rules else 0
+        self.room.promised = most if "asked" in self._rules else 0
         yield 0.0
-        self._asked = 0
+        self.room.promised = 0
         return new
 
     def _due(self, most: int) -> Steps[list[Entry]]:
@@ -162,16 +162,18 @@ class Consumer:
             self._p.spawn(self._write())
 
     def _write(self) -> Steps[None]:
-        """The one place where entries are acknowledged or put back; what Redis did not do, reclaim and the claims repair."""
+        """The one place where entries are acknowledged, put back or published; the others repair what Redis did not do."""
         while self._settling:
             batch, self._settling = self._settling, []
+            for entry in [e for e, verdict in batch if isinstance(verdict, Publish) and "let_go" in self._rules]:
+                self.in_hand.drop(entry)
             for entry, verdict in batch:
                 yield 0.0
                 with suppress(Away, NoGroup):
                     self._tell_redis(entry, verdict)
             yield self._w.rng.choice(ANSWER_S)
             for entry, _ in batch:
-                self.in_hand.drop(entry if "early" in self._rules else self.in_hand.entries.get(entry.id, entry))
+                self.in_hand.drop(entry)
         self._writing = False
 
     def _tell_redis(self, entry: Entry, verdict: Verdict) -> None:
@@ -182,3 +184,9 @@ class Consumer:
             self._redis.put_back(
                 self.stream, self._p.me, entry.id, idle_s, count_after(entry, verdict) if "count" in self._rules else None
             )
+        elif isinstance(verdict, Publish) and "on_stream" in self._rules:
+            self._publish(verdict)
+
+    def _publish(self, verdict: Publish) -> None:
+        if "late_add" not in self._rules or self._w.t <= verdict.asked_s + SETTINGS.publish_within_s:
+            self._w.add(Made(verdict.row.row_id, self.stream, verdict.row.published_at.timestamp()))

@@ -3,16 +3,13 @@
 The rules are those measured on Valkey 9.1. An answer may get lost after the command took effect.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from app.streams import Entry, Head
-
-if TYPE_CHECKING:
-    from tests.model.store_rest import Made
 
 BEGAN_S = 10_000.0  # so that no jump of the clock makes an id negative
 
@@ -85,29 +82,10 @@ class FakeRedis:
         return self.streams.setdefault(name, Stream())
 
     def add(self, name: str, row_id: int, published_at: float) -> None:
-        self._add(name, row_id, published_at)
-        self._lose()
-
-    def publish(self, rows: "Sequence[Made]", me: str) -> list[bytes]:
-        """publish.lua: what is claimed is delivered to `me` where nothing older is unread; its ids are answered."""
-        mine = []
-        for row_id, name, published_at, claimed in rows:
-            group = self.stream(name).group
-            read = group is not None and not any(i > group.delivered for i in self.stream(name).entries)
-            entry_id = self._add(name, row_id, published_at)
-            if claimed:
-                mine.append(entry_id)
-            if claimed and read and group is not None:
-                group.delivered, group.pending[entry_id] = entry_id, Pending(me, self.time(), 1)
-        self._lose()
-        return mine
-
-    def _add(self, name: str, row_id: int, published_at: float) -> bytes:
         stream = self.stream(name)
         stream.last = max((round(self.time() * 1000), 0), (stream.last[0], stream.last[1] + 1))
-        entry_id = b"%013d-%04d" % stream.last
-        stream.entries[entry_id] = Carried(row_id, published_at)
-        return entry_id
+        stream.entries[b"%013d-%04d" % stream.last] = Carried(row_id, published_at)
+        self._lose()
 
     def create_group(self, name: str) -> None:
         stream = self.stream(name)

@@ -54,7 +54,7 @@ def deliver(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]
             p.closed(attempt)
         raise
     yield 0.0
-    if len(asked) == 1 and {"begun", "in_hand"} <= w.rules:  # a second guard of what those two see to
+    if len(asked) == 1 and "in_hand" in w.rules:  # a second guard of what that one sees to
         resumed = [c for c in claims.values() if c.verdict is ClaimVerdict.RESUMED]
         claims |= {c.id: c._replace(verdict=ClaimVerdict.BUSY) for c in resumed}
     for entry in entries:
@@ -84,11 +84,11 @@ def send(p: Process, entry: Entry, c: Claim, claimed_s: float, attempt: Open, se
     slow = outcome is Outcome.UNKNOWN or w.rng.random() < 0.2
     yield SETTINGS.provider_limit_s * (1 if slow else w.rng.uniform(0.01, 0.4))
     attempt.outcome = outcome
-    ending = ending_of(p, c, outcome)
+    ending, asked = ending_of(p, c, outcome), w.t
     finished = yield from or_none(p.patiently(lambda: w.deliveries.finish(ending)))
     w.told(c.id, c.attempt, outcome)
     p.closed(attempt)
-    settle(entry, after_finish(finished, c.attempt))
+    settle(entry, after_finish(finished, c.attempt, asked))
 
 
 def or_none(steps: Steps[Answer]) -> Steps[Answer | None]:
@@ -100,7 +100,7 @@ def or_none(steps: Steps[Answer]) -> Steps[Answer | None]:
 
 
 def give_back(p: Process, entry: Entry, c: Claim, attempt: Open, settle: Settle) -> Steps[None]:
-    """The lease could end in mid-send: nothing is sent."""
+    """Nothing is sent: the lease could end in mid-send, or the channel was paused."""
     w, parked = p.world, None
     if "release" in w.rules:
         parked = yield from or_none(p.patiently(lambda: w.deliveries.release(c.id, c.attempt)))

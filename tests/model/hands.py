@@ -5,9 +5,12 @@ Between any two calls a consumer may be gone, an answer lost, a stream flushed, 
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from app import streams
 from app.accept import prepare
@@ -27,7 +30,7 @@ from consumers.route import Route
 from consumers.settle import Back, Settle, Verdict, settle_on_stream
 from consumers.verdicts import after_claim, after_dead, after_finish, after_release
 from tests.model import shifted
-from tests.model.routing_hands import Slots, at_once, between
+from tests.model.routing_hands import Slots, at_once, losing
 from tests.support import claim, event
 
 MAYBE_SENT = (Outcome.SENT, Outcome.UNKNOWN)
@@ -108,17 +111,24 @@ class Hands:
         return admitted
 
     async def route(
-        self, who: str, most: int, dies: bool, room: int = 0, lost: str = "none", ends: Outcome | None = None, reads: bool = False
+        self,
+        who: str,
+        most: int,
+        dies: bool,
+        room: int = 0,
+        channels: tuple[Channel, ...] = CHANNELS,
+        lost: str = "none",
+        reader: str = "",
     ) -> None:
-        """The real handler, which claims at once up to `room` of each channel; a consumer that dies acknowledges nothing.
+        """The real handler, which claims at once up to `room` of each of `channels`; a consumer that dies acknowledges nothing.
 
-        While it publishes, its calls end in `ends`, and then it `reads` from the channels.
+        It stands still once it has committed where there is a `reader`, who then has time to take what is owed.
         """
         entries, me, limit = await self.take(who, EVENTS, most), self.name(who), self.resources.settings.max_deliveries
         settled: list[tuple[Entry, Any]] = []
-        handler = Route(self.resources, Database(), at_once(self, me, CHANNELS, room))
+        handler = Route(self.resources, Database(), at_once(self, me, channels, room))
         dead, alive = [e for e in entries if e.deliveries > limit], [e for e in entries if e.deliveries <= limit]
-        with between(lost, lambda: self._end_calls(me, ends), lambda: self._read_channels(who, reads)):
+        with losing(self, lost, lambda: self._lose_time(reader)):
             await handler.dead(dead, lambda e, verdict: settled.append((e, verdict)))
             await handler(alive, lambda e, verdict: settled.append((e, verdict)))
         if dies:
@@ -127,25 +137,23 @@ class Hands:
             await self._settle(me, EVENTS, settled)
             await self._settle_told()
 
-    async def _end_calls(self, me: str, outcome: Outcome | None) -> None:
-        for held in [h for h in self.held if outcome is not None and h.me == me and h.outcome is None]:
-            await self.call(held, outcome or Outcome.SENT)
-            if held in self.held:
-                await self.finish(held, answer_lost=False)
-
-    async def _read_channels(self, who: str, reads: bool) -> None:
-        for channel in CHANNELS if reads else ():
-            await self.claim(who, channel, 3, answer_lost=False)
+    async def _lose_time(self, reader: str) -> None:
+        """A lease ends, and `reader` takes over."""
+        if reader:
+            await self.pass_time(self.resources.settings.lease_s + 1)
+            await self.sweep()
+            for channel in CHANNELS:
+                await self.claim(reader, channel, 3, answer_lost=False)
 
     async def route_and_die(self, who: str, most: int) -> None:
-        """Gone between its commit, which claims everything, and its XADD."""
+        """Gone between its commit, which claims everything, and its calls."""
         event_pks = [e.row_id for e in await self.take(who, EVENTS, most) if e.row_id is not None]
         plain = await hot_route.peek(self.resources.hot, event_pks)
         await hot_route.route_plain(self.resources, plain, CHANNELS, self.name(who))
         self.die(who)
 
-    def hold(self, me: str, stream: str, entry: Entry, claim: Claim, settle: Settle) -> None:
-        self.held.append(Held(me, stream, entry, claim, self.passed_s, settle))
+    def hold(self, me: str, stream: str, entry: Entry, claim: Claim, settle: Settle, claimed_at: float) -> None:
+        self.held.append(Held(me, stream, entry, claim, claimed_at, settle))
 
     async def claim(self, who: str, channel: Channel, most: int, answer_lost: bool) -> None:
         """Entries of one channel into the hand; what may not be claimed goes where the product says."""
@@ -162,7 +170,7 @@ class Hands:
         for c in claims:
             assert c.verdict not in JUDGED or not self._leased(c.id), f"notification {c.id}: {c.verdict} under a live lease"
             if c.verdict in GO:
-                self.hold(me, stream, by_row[c.id], c, Slots(self, me, channel).settle)
+                self.hold(me, stream, by_row[c.id], c, Slots(self, me, channel).settle, self.passed_s)
         window_s = self.resources.settings.reclaim_after_s
         await self._settle(me, stream, [(by_row[c.id], after_claim(c, window_s)) for c in claims if c.verdict not in GO])
 
@@ -187,7 +195,7 @@ class Hands:
         """The provider is called, unless the lease could end in mid-send: then the claim is given back."""
         settings = self.resources.settings
         if self.passed_s - held.claimed_at + settings.provider_limit_s > settings.lease_s:
-            await self._give_back(held)
+            await self.give_back(held)
             return
         c = held.claim
         if self.sends[c.id]:
@@ -197,23 +205,32 @@ class Hands:
         self.excuses[c.id] += outcome is Outcome.UNKNOWN
         held.outcome = outcome
 
-    async def _give_back(self, held: Held) -> None:
+    async def give_back(self, held: Held, answer_lost: bool = False) -> None:
+        """Nothing was sent: told twice where the first answer was lost."""
         self.held.remove(held)
-        parked = (await release(self.resources.pool, [(held.claim.id, held.claim.attempt)])).get(held.claim.id)
+        for _ in range(1 + answer_lost):
+            parked = (await release(self.resources.pool, [(held.claim.id, held.claim.attempt)])).get(held.claim.id)
         self.released.add((held.claim.id, held.claim.attempt))
         await self._end(held, after_release(parked))
 
-    async def finish(self, held: Held, answer_lost: bool) -> None:
-        """The outcome is recorded, twice where the first answer was lost; then the entry is settled."""
+    async def finish(self, held: Held, lost: str = "none", reader: str = "") -> None:
+        """The outcome is recorded, twice where the first answer was lost; then the entry is settled.
+
+        Where there is a `reader`, who records stands still before it has its answer.
+        """
         assert held.outcome is not None
         self.held.remove(held)
         channel = next(c for c in CHANNELS if channel_stream(c) == held.stream)
         settings, c = self.resources.settings, held.claim
         move = next_move(Result(held.outcome), c.tries, settings.channel_policy(channel), 1.0, settings.reclaim_after_s)
         ending = Ending(c.id, c.attempt, held.outcome, "hands", None, None, move.status, move.reason, move.wait_s, move.park)
-        for _ in range(1 + answer_lost):
+        asked_s = self.passed_s
+        (finished,) = await hot.finish(self.resources, [ending])
+        await self._lose_time(reader)
+        if lost == "commit":
             (finished,) = await hot.finish(self.resources, [ending])
-        await self._end(held, after_finish(finished, c.attempt))
+        with losing(self, lost):
+            await self._end(held, after_finish(finished, c.attempt, asked_s))
 
     def die(self, who: str) -> None:
         """All that it had in hand is gone; nobody knows what its calls came to."""
@@ -233,7 +250,8 @@ class Hands:
             await self._settle(me, stream, [(entry, verdict)])
 
     async def _settle(self, me: str, stream: str, batch: Sequence[tuple[Entry, Verdict]]) -> None:
-        await settle_on_stream(self.resources.redis, stream, me, self.resources.settings.reclaim_after_s, list(batch))
+        settings = self.resources.settings
+        await settle_on_stream(self.resources.redis, stream, me, settings.reclaim_after_s, list(batch), settings.publish_within_s)
         for entry, _ in batch:
             self.in_hand(me, stream).drop(entry)
 
@@ -242,7 +260,8 @@ class Hands:
     async def sweep(self) -> None:
         relay = Relay(self.resources, Database())
         for stream in streams.WORK_STREAMS:
-            await relay.sweep(stream)
+            with suppress(RedisError):
+                await relay.sweep(stream)
 
     async def sweep_and_die(self, stream: str) -> None:
         """A relay that is gone between its commit and its XADD."""
@@ -265,26 +284,6 @@ class Hands:
             over = h.claimed_at + self.resources.settings.lease_s
             if was <= over < self.passed_s:
                 self.excuses[h.claim.id] += h.outcome in MAYBE_SENT
-
-    async def double(self) -> None:
-        """A second entry of every unfinished notification, as a repeated XADD leaves it."""
-        await self._publish_again(
-            "select n.id, channel, n.published_at, event_id, e.user_id, type from notification n join event e on e.id = event_pk "
-            "where not n.done and n.published_at is not null"
-        )
-
-    async def double_events(self) -> None:
-        """A second entry of every event that is not routed, or has unfinished notifications, as after a failover."""
-        await self._publish_again(
-            "select id, null as channel, published_at, event_id, user_id, type from event where published_at is not null and "
-            "(not done or id in (select event_pk from notification where not done))"
-        )
-
-    async def _publish_again(self, select: str) -> None:
-        for r in await self.resources.pool.fetch(select):
-            out = Outgoing(r["id"], r["event_id"], r["user_id"], r["type"], r["published_at"])
-            stream = EVENTS if r["channel"] is None else channel_stream(Channel(r["channel"]))
-            await streams.publish(self.resources.redis, stream, [out])
 
     async def forget(self, who: str, stream: str) -> None:
         """XGROUP DELCONSUMER by hand."""

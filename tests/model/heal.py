@@ -41,7 +41,7 @@ async def _empty_hands(hands: Hands) -> None:
     for held in [h for h in hands.held if h.outcome is None]:
         await hands.call(held, Outcome.SENT)
     for held in list(hands.held):
-        await hands.finish(held, answer_lost=False)
+        await hands.finish(held)
 
 
 async def _all_final(resources: Resources) -> bool:

@@ -1,6 +1,6 @@
 """The verdict on a run, once the faults have stopped and all is quiet.
 
-stuck         an event or notification is not final, or an entry is left on a stream
+stuck         an event or notification is not final, or an entry is left on a stream or in somebody's hand
 slow          all became final only SLOW_S after the last fault
 unexcused     more sends than 1 + replays + attempts that a fault hit between call and record
 at_most_once  a second send where none is allowed, and no operator asked for it
@@ -12,7 +12,7 @@ needless      UNKNOWN although no provider was called, and no fault hit a claim
 tries         more calls than allowed, or out of tries with calls left
 late          a send long after the notification had expired
 flood         more entries for one row than 1 + parks + faults
-dead          a dead letter although no process was killed that often, or one again and again
+dead          a dead letter although no process fell silent that often, or one again and again
 unheld        a call ended, and its entry was no longer in hand
 crowded       more in one consumer's hand than it has slots
 refused       refused by the rate limit although the user was under it
@@ -40,7 +40,13 @@ def healed(w: "World") -> bool:
         and not any(p.open for p in w.processes)
         and all(r.done for r in rows)
         and not any(s.entries for s in w.redis.streams.values())
+        and not any(_in_hands(w))
     )
+
+
+def _in_hands(w: "World") -> list[int]:
+    """How many entries each consumer has that lives."""
+    return [len(c.in_hand.entries) + c.in_hand.reserved for p in w.processes if p.alive for c in p.consumers.values()]
 
 
 def judge(w: "World") -> None:
@@ -99,7 +105,7 @@ def _end(w: "World", n: Notification) -> None:
     if not n.done:
         due_in_s = n.due_at - w.tables.now()
         w.bad("stuck", f"notification {n.id}: {n.status}, due in {due_in_s:.0f} s, published {n.published_at}")
-    if w.deads[n.id] and w.kills < SETTINGS.max_deliveries:
+    if w.deads[n.id] and w.silences < SETTINGS.max_deliveries:
         w.bad("dead", f"notification {n.id}: dead letter after {w.calls[n.id]} calls")
 
 
@@ -110,3 +116,5 @@ def _entries(w: "World") -> None:
     for name, stream in w.redis.streams.items():
         if stream.entries and not w.wrong:
             w.bad("stuck", f"{len(stream.entries)} entries are left on {name}")
+    if any(_in_hands(w)) and not w.wrong:
+        w.bad("stuck", f"entries are left in hand: {_in_hands(w)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from app.domain import Outcome
 from consumers.database import REPEAT_AFTER_S
 from tests.model.fake_redis import Away
-from tests.model.rules import SETTINGS
+from tests.model.rules import RECLAIM_AFTER_S, SETTINGS
 
 if TYPE_CHECKING:
     from tests.model.consumer import Consumer
@@ -77,7 +77,7 @@ class Process:
 
     def kill(self, back_in_s: float) -> None:
         self.world.log("kill", self.me)
-        self.world.kills += 1
+        self.world.silences += 1
         self.excuse_all()
         self.open.clear()
         self.life, self.alive, self.frozen_until = self.life + 1, False, 0.0
@@ -86,6 +86,7 @@ class Process:
     def freeze(self, for_s: float) -> None:
         self.world.log("freeze", self.me, for_s)
         self.excuse_all(sent_only=True)  # what is not sent yet will be given back
+        self.world.silences += for_s >= RECLAIM_AFTER_S
         self.frozen_until = self.world.t + for_s
 
     def excuse_all(self, sent_only: bool = False) -> None:

@@ -13,7 +13,7 @@ from app.domain import Channel
 from app.store import hot_route, routing
 from app.store.notifications import Claim
 from app.streams import Entry
-from consumers import database, route
+from consumers import database, publish, route, route_plain, settle
 from consumers.at_once import AtOnce
 from consumers.in_hand import InHand
 from consumers.settle import Settle
@@ -28,12 +28,13 @@ Step = Callable[[], Awaitable[None]]
 
 @dataclass(eq=False)
 class Slots:
-    """One channel of who routes, for its Batch: `room` slots, and what is begun in them is held."""
+    """One channel of who routes, for its Batch: so many slots. What is begun in them is held, claimed when these were made."""
 
     hands: "Hands"
     me: str
     channel: Channel
-    room: int = 0
+    slots: int = 0
+    made_at: float = 0.0
 
     @property
     def stream(self) -> str:
@@ -43,32 +44,48 @@ class Slots:
     def in_hand(self) -> InHand:
         return self.hands.in_hand(self.me, self.stream)
 
-    def room_at_once(self) -> int:
-        return max(0, self.room - self.in_hand.reserved - len(self.in_hand.entries))
+    @property
+    def room(self) -> "Slots":
+        return self
+
+    def at_once(self) -> int:
+        return max(0, self.slots - self.in_hand.reserved - len(self.in_hand.entries))
+
+    def quick(self) -> bool:
+        """Nobody waits for room."""
+        return False
 
     def settle(self, entry: Entry, verdict: Any) -> None:
         assert entry.id in self.in_hand.entries, f"nobody will settle {entry}"
         self.hands.told.append((self.me, self.stream, entry, verdict))
 
-    def begin(self, entry: Entry, claim: Claim, claimed_s: float, settle: Settle) -> None:
-        self.hands.hold(self.me, self.stream, entry, claim, settle)
+    def begin(self, entry: Entry, claim: Claim, _claimed_s: float, settle: Settle) -> None:
+        self.hands.hold(self.me, self.stream, entry, claim, settle, self.made_at)
 
 
 def at_once(hands: "Hands", me: str, channels: tuple[Channel, ...], room: int) -> AtOnce:
-    slots = {channel: Slots(hands, me, channel, room) for channel in channels}
+    slots = {channel: Slots(hands, me, channel, room, hands.passed_s) for channel in channels}
     both: Any = {channel: (slot, slot) for channel, slot in slots.items()}
     return AtOnce(me, both)
 
 
+async def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def between(lost: str, before: Step, after: Step) -> Iterator[None]:
-    """`before` and `after` are what goes on while something is published; the first answer of what is `lost` gets lost."""
+def losing(hands: "Hands", lost: str, committed: Step = _nothing) -> Iterator[None]:
+    """The first answer of what is `lost` gets lost; `committed` is what goes on before who routes learns of its commit.
+
+    The own clock of processes is that of the test.
+    """
     commit = ConnectionError("lost") if lost == "commit" else None
     calls = [
-        (hot_route, "route_plain", _losing(hot_route.route_plain, commit)),
+        (hot_route, "route_plain", _then(_losing(hot_route.route_plain, commit), committed)),
         (route, "route_events", _losing(routing.route_events, commit)),
-        (streams, "publish_all", _meanwhile(_publishing(lost), before, after)),
+        (streams, "publish_all", _publishing(lost)),
         (database, "REPEAT_AFTER_S", 0),
+        *((module, "clock_s", lambda: hands.passed_s) for module in (route, route_plain, publish, settle)),
     ]
     with ExitStack() as patches:
         for module, name, made in calls:
@@ -86,13 +103,11 @@ async def _away(*_: Any) -> Any:
     raise RedisGone("away")
 
 
-def _meanwhile(call: Call, before: Step, after: Step) -> Call:
+def _then(call: Call, step: Step) -> Call:
     async def slow(*args: Any) -> Any:
-        await before()
-        try:
-            return await call(*args)
-        finally:
-            await after()
+        answer = await call(*args)
+        await step()
+        return answer
 
     return slow
 

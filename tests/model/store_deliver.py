@@ -1,6 +1,7 @@
 """The statements of app/store/notifications.py, each one transaction: claim, finish, release; and the end of a dead letter."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from app.domain import CrashPolicy, Outcome, Reason, Status
 from app.store.notifications import Claim, ClaimVerdict, Ending, Finish
@@ -68,7 +69,7 @@ class Deliveries:
 
     def finish(self, told: Ending) -> Finish:
         n, now, key = self._t.notifications[told.id], self._t.now(), (told.id, told.attempt)
-        was = n.status
+        was, published_at = n.status, n.published_at
         same = n.attempt == told.attempt or "fence" not in self._rules
         late = "late_truth" in self._rules and self._late_truth(n, told)
         ours = same and (was is Status.PROCESSING or late or "fence" not in self._rules)
@@ -78,12 +79,22 @@ class Deliveries:
             n.tries, n.lease_until = n.tries - told.refund, None
             if told.status is Status.PENDING:
                 n.due_at = now + (told.wait_s or 0.0)
-                if told.park or was is Status.UNKNOWN:
-                    self._t.park(n)
+                published_at = self._published_at(n, now, parks=told.park or was is Status.UNKNOWN)
             self._t.attempts[key] = told.outcome
         elif "replaced" in self._rules and told.outcome is not Outcome.UNKNOWN and self._t.attempts.get(key) is Outcome.UNKNOWN:
             self._t.attempts[key] = told.outcome
-        return Finish(n.id, ours, n.status, n.attempt, n.published_at is None, n.due_at - now)
+        at = None if published_at is None else datetime.fromtimestamp(published_at, UTC)
+        return Finish(n.id, ours, n.status, n.attempt, at, n.due_at - now)
+
+    def _published_at(self, n: Notification, now: float, parks: bool) -> float | None:
+        """Of what is tried again: what is on no stream will be from now on."""
+        if parks:
+            self._t.park(n)
+            return None
+        published_at = now if n.published_at is None else n.published_at
+        if "dated" in self._rules:
+            n.published_at = published_at
+        return published_at
 
     def _late_truth(self, n: Notification, told: Ending) -> bool:
         crashed = n.status is Status.FAILED and n.reason in (Reason.CRASHED, Reason.DEAD_LETTER) and told.outcome is Outcome.SENT
@@ -98,6 +109,8 @@ class Deliveries:
                 self._t.park(n)
             self._t.move(n, Status.PENDING)
             n.tries, n.lease_until = n.tries - 1, None
+            if "due_now" in self._rules:
+                n.due_at = min(n.due_at, self._t.now())
             self.released.add((row_id, attempt))
             if (row_id, attempt) in self._t.attempts:
                 self._t.attempts[row_id, attempt] = Outcome.UNAVAILABLE

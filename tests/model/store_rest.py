@@ -14,7 +14,7 @@ EVENTS = "events"
 
 
 class Made(NamedTuple):
-    """A row that is to be published. `claimed`: by who routed it."""
+    """A row that is to be published; or that is not, `claimed` by who routed it."""
 
     row_id: int
     stream: str
@@ -78,16 +78,17 @@ class Rest:
         if claimed_by:
             n.status, n.attempt, n.tries, n.claimed_by = Status.PROCESSING, 1, 1, claimed_by
             n.claimed_at, n.lease_until = now, now + SETTINGS.lease_s
+            if "parked" in self._rules:
+                n.published_at, n.due_at = None, n.lease_until
         self._t.notifications[n.id] = n
         return Made(n.id, channel.lower(), now, bool(claimed_by))
 
     def claimed_as_routed(self, event: int, me: str) -> list[Made]:
         """What a call of `route_plain` claimed for `me`, by nobody claimed since, and under a live lease."""
         return [
-            Made(n.id, n.channel.lower(), n.published_at, True)
+            Made(n.id, n.channel.lower(), n.created_at, True)
             for n in self._t.notifications.values()
             if (n.event, n.status, n.claimed_by, n.claimed_at) == (event, Status.PROCESSING, me, n.created_at)
-            and n.published_at is not None
             and (n.lease_until or 0.0) >= self._t.now()
         ]
 

@@ -20,7 +20,7 @@ from app.domain import PLACES, Channel, Outcome
 from app.resources import Resources, open_resources
 from app.settings import Settings
 from tests.integration.conftest import WATCH, forbidden_moves
-from tests.model import shifted
+from tests.model import doubled, shifted
 from tests.model.hands import CHANNELS, Hands, Held
 from tests.model.heal import heal, judge, unaccounted
 from tests.model.routing_hands import LOSSES
@@ -38,6 +38,8 @@ ROW = st.sampled_from(
     [place + PLACES * n for n in range(3) for place in (1, 2)]
 )  # of notifications; the first are of events, too
 SELDOM = st.sampled_from([False, False, False, True])
+LOST = st.sampled_from(LOSSES)
+READER = st.sampled_from(["", "", "", "", "a", "b"])
 
 
 class Machine(RuleBasedStateMachine):
@@ -61,14 +63,16 @@ class Machine(RuleBasedStateMachine):
         self.do(self.hands.post(count, not lost, expires_in_s))
 
     @rule(
-        who=WHO, new=st.integers(0, 3), most=FEW, dies=SELDOM, room=st.sampled_from([0, 1, 9, 9]), lost=st.sampled_from(LOSSES),
-        ends=st.sampled_from([None, None, *Outcome]), reads=st.booleans(),
+        who=WHO, new=st.integers(0, 3), most=FEW, dies=SELDOM, room=st.sampled_from([0, 1, 9, 9]),
+        channels=st.sampled_from([CHANNELS, CHANNELS, CHANNELS[:1]]), lost=LOST, reader=READER,
     )  # fmt: skip
-    def route(self, who: str, new: int, most: int, dies: bool, room: int, lost: str, ends: Outcome | None, reads: bool) -> None:
+    def route(
+        self, who: str, new: int, most: int, dies: bool, room: int, channels: tuple[Channel, ...], lost: str, reader: str
+    ) -> None:
         """What is `new` is posted in the same step: seldom does anything wait for who routes."""
         if new:
             self.do(self.hands.post(new, published=True))
-        self.do(self.hands.route(who, most, dies, room, lost, ends, reads))
+        self.do(self.hands.route(who, most, dies, room, channels, lost, reader))
 
     @rule(who=WHO, most=FEW, outcome=st.sampled_from(Outcome))
     def route_and_call(self, who: str, most: int, outcome: Outcome) -> None:
@@ -93,14 +97,14 @@ class Machine(RuleBasedStateMachine):
     def both_get_an_entry_of_the_same_rows(self, channel: Channel) -> None:
         """Seldom by chance, and what the lease is for."""
         self.claim_and_call("a", channel, Outcome.SENT)
-        self.do(self.hands.double())
+        self.do(doubled.double(self.hands.resources))
         self.claim_and_call("b", channel, Outcome.SENT)
 
-    @rule(who=WHO, lost=st.sampled_from(LOSSES))
+    @rule(who=WHO, lost=LOST)
     def events_in_mid_send_come_once_more(self, who: str, lost: str) -> None:
         """As after a failover, and to who routed them."""
         self.route_and_call(who, 2, Outcome.SENT)
-        self.do(self.hands.double_events())
+        self.do(doubled.double_events(self.hands.resources))
         self.do(self.hands.route(who, 9, dies=False, room=9, lost=lost))
         for held in [h for h in self.hands.held if h.outcome is None]:
             self.do(self.hands.call(held, Outcome.SENT))
@@ -111,9 +115,15 @@ class Machine(RuleBasedStateMachine):
         self.do(self.hands.call(_one([h for h in self.hands.held if h.outcome is None], which), outcome))
 
     @precondition(lambda self: any(h.outcome is not None for h in self.hands.held))
+    @rule(which=st.integers(0, 9), lost=LOST, reader=READER)
+    def finish(self, which: int, lost: str, reader: str) -> None:
+        self.do(self.hands.finish(_one([h for h in self.hands.held if h.outcome is not None], which), lost, reader))
+
+    @precondition(lambda self: any(h.outcome is None for h in self.hands.held))
     @rule(which=st.integers(0, 9), lost=SELDOM)
-    def finish(self, which: int, lost: bool) -> None:
-        self.do(self.hands.finish(_one([h for h in self.hands.held if h.outcome is not None], which), lost))
+    def give_back(self, which: int, lost: bool) -> None:
+        """As where the channel was paused."""
+        self.do(self.hands.give_back(_one([h for h in self.hands.held if h.outcome is None], which), lost))
 
     @rule()
     def sweep(self) -> None:
@@ -141,8 +151,8 @@ class Machine(RuleBasedStateMachine):
     def trouble(self, kind: str, who: str, stream: str) -> None:
         redis = self.resources.redis
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "double": self.hands.double,
-            "double events": self.hands.double_events,
+            "double": lambda: doubled.double(self.hands.resources),
+            "double events": lambda: doubled.double_events(self.hands.resources),
             "relay dies": lambda: self.hands.sweep_and_die(stream),
             "flushall": redis.flushall,
             "delete": lambda: redis.delete(stream),

@@ -5,7 +5,7 @@ PostgreSQL, Redis and the processes have clocks of their own; Redis' drifts and 
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 
 from app.domain import CrashPolicy, Outcome
@@ -39,13 +39,13 @@ class World:
         self.accepted_keys: set[str] = set()
         self.poison: set[int] = set()
         self.wrong: list[tuple[str, str]] = []
-        self.faults, self.kills, self.heal_s, self.idle_until, self.hot = 0, 0, 0.0, 0.0, 0.0
-        self.deferring, self.freezes, self.clock_went_back, self.redis_went_back = False, False, False, False
+        self.faults, self.silences, self.heal_s, self.idle_until, self.hot = 0, 0, 0.0, 0.0, 0.0
+        self.deferring, self.at_once, self.freezes, self.clock_went_back, self.redis_went_back = False, True, False, False, False
         self.processes: list[Process] = []
 
     def run(self) -> "World":
         faults.plan(self)
-        self.deferring = self.rng.random() < 0.3
+        self.deferring, self.at_once = self.rng.random() < 0.3, self.rng.random() < 0.7  # or the channels have a limit
         for number in range(2):
             self._process(f"consumers-{number}", self._consumers)
         for user, events in USERS.items():
@@ -123,10 +123,6 @@ class World:
     def add(self, row: Made) -> None:
         self.adds[row.row_id] += 1
         self.redis.add(row.stream, row.row_id, row.published_at)
-
-    def publish(self, rows: Sequence[Made], me: str) -> list[bytes]:
-        self.adds.update(row.row_id for row in rows)
-        return self.redis.publish(rows, me)
 
     def accept(self, key: str) -> None:
         self.accepted_keys.add(key)

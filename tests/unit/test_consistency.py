@@ -152,10 +152,10 @@ def test_a_key_that_stays() -> None:
 
 
 def test_one_line_where_it_adds_up() -> None:
-    book = Book(MAIL, Owed(published=5, parked=2, in_flight=1), Carried(length=5, lag=3, pending=2, compared=5))
+    book = Book(MAIL, Owed(published=5, parked=2, in_flight=4, at_once=3), Carried(length=5, lag=3, pending=2, compared=5))
     first = judge(SETTINGS, facts(book))[0]
     assert first.line() == (
-        "ok    check email  — 7 owed (5 published, 1 of them in mid-send, 2 parked), "
+        "ok    check email  — 10 owed (5 published, 2 parked, 3 sent at once; 4 in mid-send), "
         "5 entries carried (3 unread, 2 in hand or waiting for a retry)"
     )
 

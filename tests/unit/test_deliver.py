@@ -12,10 +12,10 @@ from app.store.owed import DeadVerdict
 from consumers.call import call_provider, message_of
 from consumers.providers import Message, Provider, Receipt, Rejected, Unavailable
 from consumers.retry import Result
-from consumers.settle import Acknowledge, Back, Bury, Leave, Verdict
+from consumers.settle import Acknowledge, Back, Bury, Leave, Published, Verdict
 from consumers.time_limit import TimeLimit
 from consumers.verdicts import after_claim, after_dead, after_finish
-from tests.support import HANG, Scripted
+from tests.support import HANG, NOON, Scripted
 
 MESSAGE = Message("7-0", Channel.SMS, "ann", None, "e-1", "ORDER_PLACED", "{}", 1)
 R = 60.0  # the reclaim window
@@ -124,31 +124,34 @@ def test_the_entry_of_what_was_not_claimed(verdict: ClaimVerdict, back_in_s: flo
     assert after_claim(claimed(verdict, back_in_s), R) == then
 
 
-MINE, THEIRS = 3, 4
+MINE, THEIRS, AT = 3, 4, NOON
 
 
 @pytest.mark.parametrize(
     ("finished", "then"),
     [
-        (Finish(7, True, Status.SENT, MINE, False, 0), Acknowledge()),
-        (Finish(7, True, Status.FAILED, MINE, False, 0), Acknowledge()),
-        (Finish(7, True, Status.UNKNOWN, MINE, False, 0), Acknowledge()),
-        (Finish(7, True, Status.PENDING, MINE, False, 9), Back(9)),
-        (Finish(7, True, Status.PENDING, MINE, True, 90), Acknowledge()),
+        (Finish(7, True, Status.SENT, MINE, AT, 0), Acknowledge()),
+        (Finish(7, True, Status.FAILED, MINE, AT, 0), Acknowledge()),
+        (Finish(7, True, Status.UNKNOWN, MINE, AT, 0), Acknowledge()),
+        (Finish(7, True, Status.PENDING, MINE, AT, 9), Back(9, published=Published(AT, 5.0))),
+        (Finish(7, True, Status.PENDING, MINE, None, 90), Acknowledge()),
         # not recorded: what the row says now
-        (Finish(7, False, Status.SENT, THEIRS, False, 0), Acknowledge()),
-        (Finish(7, False, Status.CANCELLED, MINE, False, 0), Acknowledge()),
-        (Finish(7, False, Status.PENDING, MINE, False, 8.5), Back(8.5)),  # a repetition: the first answer was lost
-        (Finish(7, False, Status.PENDING, MINE, False, -1), Back(0)),
-        (Finish(7, False, Status.PENDING, MINE, True, 80), Acknowledge()),
-        (Finish(7, False, Status.PROCESSING, THEIRS, False, 0), Leave()),
-        (Finish(7, False, Status.PENDING, THEIRS, False, 9), Leave()),
-        (Finish(7, False, Status.PENDING, THEIRS, True, 90), Acknowledge()),
+        (Finish(7, False, Status.SENT, THEIRS, AT, 0), Acknowledge()),
+        (Finish(7, False, Status.CANCELLED, MINE, AT, 0), Acknowledge()),
+        (
+            Finish(7, False, Status.PENDING, MINE, AT, 8.5),
+            Back(8.5, published=Published(AT, 5.0)),
+        ),  # a repetition: the first answer was lost
+        (Finish(7, False, Status.PENDING, MINE, AT, -1), Back(0, published=Published(AT, 5.0))),
+        (Finish(7, False, Status.PENDING, MINE, None, 80), Acknowledge()),
+        (Finish(7, False, Status.PROCESSING, THEIRS, AT, 0), Leave()),
+        (Finish(7, False, Status.PENDING, THEIRS, AT, 9), Leave()),
+        (Finish(7, False, Status.PENDING, THEIRS, None, 90), Acknowledge()),
         (None, Leave()),  # PostgreSQL refused the record: the crash rule will judge it
     ],
 )
 def test_the_entry_of_an_attempt_that_ended(finished: Finish | None, then: Verdict) -> None:
-    assert after_finish(finished, MINE) == then
+    assert after_finish(finished, MINE, 5.0) == then
 
 
 @pytest.mark.parametrize(

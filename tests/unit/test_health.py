@@ -25,6 +25,12 @@ def judge(streams: list[StreamStats] | Away, owed: OwedRows | Away, **known: Any
     return health(streams, owed, findings(streams, owed, LIMITS, **known))
 
 
+def test_what_is_sent_past_the_streams_is_told() -> None:
+    quiet, busy = made.streams(), made.streams(email={"length": 5, "pending": 5})
+    assert health(quiet, made.owed(), [], sending=3) == Health(Level.BUSY, "Working: 3 being sent")
+    assert health(busy, made.owed(), [], sending=3) == Health(Level.BUSY, "Working: 5 entries in hand, 3 being sent")
+
+
 CALM: dict[str, tuple[dict[str, dict[str, Any]], Health]] = {
     "nothing to do": ({}, Health(Level.OK, "All caught up")),
     "at work": (

@@ -35,6 +35,20 @@ async def test_calls_that_began_at_different_times_have_each_its_full_time() -> 
         assert LIMIT_S - ROUNDED_S <= lasted_s < 5
 
 
+async def test_how_long_the_oldest_call_lasts_is_known() -> None:
+    limit = TimeLimit(60)
+    assert limit.longest_s() == 0
+    first = asyncio.create_task(call_provider(Scripted(HANG), MESSAGE, limit))
+    await asyncio.sleep(0.02)
+    second = asyncio.create_task(call_provider(Scripted(HANG), MESSAGE, limit))
+    await asyncio.sleep(0)
+    assert 0.02 - ROUNDED_S <= limit.longest_s() < 5
+    for call in (first, second):
+        call.cancel()
+    await asyncio.wait((first, second))
+    assert limit.longest_s() == 0
+
+
 async def test_one_task_may_call_again_after_its_time_was_over() -> None:
     limit = TimeLimit(LIMIT_S)
     for _ in range(3):
