@@ -75,7 +75,7 @@ def _pace(channel: Channel, counts: Mapping[tuple[str, str], int], seconds: floa
 def _card(s: StreamStats, cli: str, seen: Snapshot, found: Sequence[Finding], charts: Mapping[str, Chart]) -> Card:
     channel = CHANNEL_OF.get(s.stream)
     worst = next((f for f in found if s.stream in f.about and f.short), None)
-    level = worst.level if worst else Level.BUSY if s.lag or s.pending else Level.OK
+    level = worst.level if worst else Level.BUSY if s.lag or s.pending or _sending(channel, seen) else Level.OK
     return Card(
         title=title_of(s.stream) if channel else "Events",
         key=s.stream,
@@ -87,6 +87,12 @@ def _card(s: StreamStats, cli: str, seen: Snapshot, found: Sequence[Finding], ch
         latency=_latency(channel, seen) if channel else (),
         chart=charts.get(channel or EVENTS),
     )
+
+
+def _sending(channel: Channel | None, seen: Snapshot) -> int:
+    """How many calls are under way, where that is known: what is sent as it is routed is on no stream."""
+    known = seen.lately.backlog
+    return known[channel].in_flight if channel and not isinstance(known, Away) and channel in known else 0
 
 
 def _rates(channel: Channel | None, seen: Snapshot) -> tuple[Fact, ...]:

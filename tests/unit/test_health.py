@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 
 from app.domain import Channel
+from app.settings import load_settings
 from app.stream_stats import StreamStats
 from app.streams import channel_stream
 from tests.unit import ready_made as made
 from tests.unit.ready_made import ago, consumer
 from web.away import POSTGRESQL, REDIS, Away
+from web.backlog_queries import Backlog
+from web.cards import cards
 from web.counts import Owed, OwedRows
 from web.health import Health, Level, Pace, Patience, findings, health
 
@@ -186,3 +189,9 @@ def test_a_stream_that_nobody_reads_is_told_once() -> None:
     silent = {**LATE, **GONE}
     found = findings(made.streams(email=silent), made.owed(), LIMITS, paces={MAIL: Pace(cause="busy", tries=20, failing=20)})
     assert [f.sentence for f in found] == ["EMAIL: 12 entries wait and no consumer has asked for 48 s."]
+
+
+def test_a_channel_that_sends_past_its_stream_works() -> None:
+    seen = made.snapshot(backlog=made.backlog(push=Backlog(in_flight=3)))
+    badges = {card.title: card.badge.text for card in cards(load_settings(_env_file=None), seen, [], {})}
+    assert badges == {"Events": "idle", "EMAIL": "idle", "SMS": "idle", "PUSH": "working"}
