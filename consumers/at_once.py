@@ -18,6 +18,7 @@ from consumers.deliver import Deliver
 from consumers.settle import Back, CallOver, Publish, Verdict
 
 WAIT_S = 0.25
+REST_S = 1.0  # after a wait in vain
 
 
 class Claimed(NamedTuple):
@@ -49,21 +50,26 @@ class Outlet:
     """One channel of this process, for who routes."""
 
     def __init__(self, consumer: Consumer, deliver: Deliver) -> None:
-        self.consumer, self._deliver, self._in_vain = consumer, deliver, False
+        self.consumer, self._deliver, self._in_vain_until_s = consumer, deliver, 0.0
 
     def has_room(self, n: int) -> bool:
         """For `n` that are sent at once."""
         return self.consumer.room.at_once() >= n
 
     async def until_room(self, n: int, until_s: float) -> None:
-        """Waits for room for `n` until `until_s` (of time.monotonic()): where calls are quick, and it was not in vain before."""
+        """Waits for room for `n` until `until_s` (of time.monotonic()): where calls are quick, and it was not in vain lately."""
         while not self.has_room(n):
-            left_s = until_s - time.monotonic()
-            if self._in_vain or left_s <= 0 or not self._deliver.quick() or not self.consumer.room.may_come(n):
+            now_s = time.monotonic()
+            if (
+                now_s < self._in_vain_until_s
+                or now_s >= until_s
+                or not self._deliver.quick()
+                or not self.consumer.room.may_come(n)
+            ):
                 return
-            await self.consumer.in_hand.until_change(left_s)
-            self._in_vain = self._in_vain or time.monotonic() >= until_s
-        self._in_vain = False
+            await self.consumer.in_hand.until_change(until_s - now_s)
+            if time.monotonic() >= until_s:
+                self._in_vain_until_s = until_s + REST_S
 
     def begin(self, claimed: Claimed, claimed_s: float) -> None:
         """Starts the call.
