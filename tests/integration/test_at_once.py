@@ -221,7 +221,7 @@ async def test_a_full_stream_goes_past_the_channels_streams_where_calls_are_quic
         await wait_until(lambda: settled(resources), within_s=60)
     at_once = await resources.pool.fetchval("select avg((claimed_at = created_at)::int) from notification where attempt = 1")
     assert len(provider.calls) == 9000
-    assert at_once > 0.5
+    assert at_once > 0.3, "where routing does not wait for room: a seventh"
 
 
 async def test_what_waits_for_its_call_is_given_back_where_its_channel_is_paused(

@@ -63,13 +63,13 @@ async def test_a_batch_begins_in_its_pace_and_the_first_at_once() -> None:
     async def work(_: list[int]) -> None:
         began_s.append(time.monotonic())
 
-    batches, added_s = Batches(work, limit=1, pace_s=0.05), time.monotonic()
+    batches, added_s = Batches(work, limit=1, pace_s=0.2), time.monotonic()
     async with running(batches):
         for item in range(3):
             batches.add(item)
         await batches.idle()
     first_s, second_s, third_s = (s - added_s for s in began_s)
-    pace_s = 0.05 - 0.002  # the event loop counts whole milliseconds
+    pace_s = 0.2 - 0.002  # the event loop counts whole milliseconds
     assert first_s < pace_s <= second_s - first_s
     assert third_s - second_s >= pace_s
 
