@@ -13,11 +13,25 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 
+class Pace:
+    """What begins, begins `pace_s` after the one before at the earliest: two small batches cost nearly twice as much as one."""
+
+    def __init__(self, pace_s: float) -> None:
+        self._pace_s, self._began_s = pace_s, 0.0
+
+    async def until_due(self) -> None:
+        """Returns at once after a quiet moment."""
+        if (left_s := self._began_s + self._pace_s - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+
+    def begins(self) -> None:
+        self._began_s = time.monotonic()
+
+
 class Batches(Generic[T]):
     """Collects items and hands them to `work`, at most `limit` at a time and one batch at a time, in order.
 
-    `linger_s`: the first item waits so long for others, where nobody waits for it. `pace_s`: a batch begins so long after the one
-    before at the earliest, since two small ones cost nearly twice as much as one.
+    `linger_s`: the first item waits so long for others, where nobody waits for it. `pace_s`: of the batches, see Pace.
 
     `work` answers for its own errors; one that escapes it ends `run`, and with it the process (its duty cannot go on).
     """
@@ -25,8 +39,7 @@ class Batches(Generic[T]):
     def __init__(
         self, work: Callable[[list[T]], Awaitable[None]], limit: int = 500, linger_s: float = 0.0, pace_s: float = 0.0
     ) -> None:
-        self._work, self._limit, self._linger_s, self._pace_s = work, limit, linger_s, pace_s
-        self._began_s = 0.0
+        self._work, self._limit, self._linger_s, self._pace = work, limit, linger_s, Pace(pace_s)
         self._waiting: deque[T] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -49,7 +62,8 @@ class Batches(Generic[T]):
             if self._linger_s:
                 await asyncio.sleep(self._linger_s)
             while self._waiting:
-                await self._pace()
+                await self._pace.until_due()
+                self._pace.begins()
                 await self._work(self._take())
                 unless_cancelled()
                 self._done += 1
@@ -59,11 +73,6 @@ class Batches(Generic[T]):
     async def idle(self) -> None:
         """Returns once nothing waits and nothing is under way."""
         await self._idle.wait()
-
-    async def _pace(self) -> None:
-        if (left_s := self._began_s + self._pace_s - time.monotonic()) > 0:
-            await asyncio.sleep(left_s)
-        self._began_s = time.monotonic()
 
     def _take(self) -> list[T]:
         batch = list(islice(self._waiting, self._limit))

@@ -68,11 +68,13 @@ class Calls:
         return self._longest_s() > max(AHEAD_S, STALLS * mean_s)
 
     async def _make_calls(self) -> None:
+        caller = asyncio.current_task()
+        assert caller is not None
         try:
             while self._waiting:
                 await self._guarded_call(self._waiting.popleft())
         finally:
-            self._callers.remove(asyncio.current_task())  # type: ignore[arg-type]  # at once: who comes next needs a new one
+            self._callers.remove(caller)  # at once: who comes next needs a new one
 
     async def _guarded_call(self, attempt: Attempt) -> None:
         """A fault of ours must not end who calls for others, too."""

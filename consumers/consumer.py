@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app import streams
-from app.batches import Batches
+from app.batches import Batches, Pace
 from app.cancelled import unless_cancelled
 from app.resources import READ_BLOCK_MAX_S, Resources
 from app.streams import Entry
@@ -74,7 +74,7 @@ class Consumer:
         self.room = Room(self.in_hand, limit, circuit, ahead)
         self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
         self._alone.join(self.in_hand)
-        self._acknowledge, self._pace_s = acknowledge, pace_s
+        self._acknowledge, self._pace = acknowledge, Pace(pace_s)
         self.reading_since_s: float | None = None  # time.monotonic()
         self._resources, self._database = resources, database
         self._reclaim_after_s, self._max_deliveries = settings.reclaim_after_s, settings.max_deliveries
@@ -89,7 +89,7 @@ class Consumer:
         self._no_group = Trouble(log, "the group is there again")
         self._not_settled = Trouble(log, "entries are settled again")
         self._handler_fails = Trouble(log, "the handler works again")
-        self._tidy_at = self._began_s = 0.0  # time.monotonic()
+        self._tidy_at = 0.0  # time.monotonic()
         self._turns = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -146,7 +146,7 @@ class Consumer:
         """One turn: wait for a free slot and a lane; take what is due or what is new; hand it over."""
         await self._tidy()
         await self.room.until_free()
-        await self._pace()
+        await self._pace.until_due()
         async with self._lanes:
             await self.room.until_free()  # what is sent at once may have taken it
             self.room.promised = free = 0 if self.room.stops() else await self.room.to_take(BATCH_MAX)
@@ -157,12 +157,6 @@ class Consumer:
         if entries:
             await self._lanes.acquire()  # at once: only this loop takes lanes
             self._start(entries)
-
-    async def _pace(self) -> None:
-        """A batch begins `pace_s` after the last one at the earliest: two small ones cost nearly twice as much as one."""
-        left_s = self._began_s + self._pace_s - time.monotonic()
-        if left_s > 0:
-            await asyncio.sleep(left_s)
 
     async def _tidy(self) -> None:
         """Once a window: consumers that are gone leave the group."""
@@ -236,7 +230,7 @@ class Consumer:
         return False
 
     def _start(self, entries: list[Entry]) -> None:
-        self._began_s = time.monotonic()
+        self._pace.begins()
         if self._limit is not None:
             self._limit.used(len(entries))
         task = asyncio.create_task(self._hand_over(entries), name=f"batch {self.stream}")

@@ -67,7 +67,7 @@ class Deliver:
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
         if len(by_row) > 1 and not self._circuit.closed():  # read before the channel was paused: a probe is one
             for entry in by_row.values():
-                settle(entry, Back(0))
+                settle(entry, Back(0, handled=False))
             return
         attempts = await self._claim(by_row, settle)
         for attempt in attempts:

@@ -34,8 +34,8 @@ class Published(NamedTuple):
 class Back:
     """Not now: stays pending, and is reclaimed in `in_s` seconds.
 
-    Handled: its delivery count starts anew. Not handled, since its row is in another's hand: this delivery is not counted.
-    `published`: what the row says, for what is on no stream yet.
+    Handled: its delivery count starts anew. Not handled, since its row is in another's hand, or its channel was paused: this
+    delivery is not counted. `published`: what the row says, for what is on no stream yet.
     """
 
     in_s: float

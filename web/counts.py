@@ -139,8 +139,8 @@ async def _estimates(session: AsyncSession) -> dict[tuple[str, str], int]:
 
 def _oldest(table: Table, *conditions: ColumnElement[bool]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     published, due = col(table.published_at), col(table.due_at)
+    first = select(published).where(unfinished(table), published.is_not(None), *conditions).order_by(published).limit(1)
     if table is Notification:
         conditions += (func.coalesce(col(Notification.lease_until) < func.now(), literal(True)),)  # not what is being sent
-    first = select(published).where(unfinished(table), published.is_not(None), *conditions).order_by(published).limit(1)
     parked = select(due).where(unfinished(table), published.is_(None), *conditions).order_by(due).limit(1)
     return first.scalar_subquery(), parked.scalar_subquery()

@@ -76,16 +76,13 @@ class Ending(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """What a finish came to. Not recorded: the row is as it says, because another was first or this call is a repetition.
-
-    `published_at` counts for PENDING; None: parked.
-    """
+    """What a finish came to. Not recorded: the row is as it says, because another was first or this call is a repetition."""
 
     id: int
     recorded: bool
     status: Status
     attempt: int
-    published_at: datetime | None
+    published_at: datetime | None  # counts for PENDING; None: parked
     due_in_s: float
 
 
