@@ -14,7 +14,7 @@ from consumers.settle import Leave
 
 log = structlog.get_logger()
 
-AHEAD_S = 0.02  # what is killed meanwhile was claimed, and not called
+AHEAD_S, AHEAD_MAX = 0.02, 500  # what is killed meanwhile was claimed, and not called
 QUICK_S = 0.005
 STALLS = 4  # times the mean
 MEAN_OF = 32  # the mean time of a call follows about so many
@@ -38,16 +38,14 @@ class Calls:
         self._longest_s = longest_s
         self._waiting: deque[Attempt] = deque()
         self._callers: set[asyncio.Task[None]] = set()
+        self._another = False  # a caller is about to begin
         self._timer: asyncio.TimerHandle | None = None
         self._mean_s: float | None = None
 
     def add(self, attempt: Attempt) -> None:
         """Calls as soon as its turn comes; returns before that."""
         self._waiting.append(attempt)
-        if len(self._callers) < self._slots:
-            self._callers.add(asyncio.create_task(self._make_calls()))
-        elif self._timer is None:
-            self._look_later()
+        self._next_caller()
 
     def took(self, took_s: float) -> None:
         """A call is over."""
@@ -57,7 +55,7 @@ class Calls:
         """So many that have no slot yet have one soon, by how long calls take: what is claimed beyond that would wait."""
         if self._mean_s is None or self._stalls(self._mean_s):
             return 0
-        return int(self._slots * min(AHEAD_S, self._wait_max_s / 4) / max(self._mean_s, 1e-6))
+        return min(AHEAD_MAX, int(self._slots * min(AHEAD_S, self._wait_max_s / 4) / max(self._mean_s, 1e-6)))
 
     def quick(self) -> bool:
         """Is it known that calls take next to no time?"""
@@ -67,12 +65,24 @@ class Calls:
         """Does one last for much longer than they did?"""
         return self._longest_s() > max(AHEAD_S, STALLS * mean_s)
 
+    def _next_caller(self) -> None:
+        """For what waits: one at a time, since the one before may do it all where calls take no time."""
+        if not self._waiting or self._another:
+            return
+        if len(self._callers) < self._slots:
+            self._another = True
+            self._callers.add(asyncio.create_task(self._make_calls()))
+        elif self._timer is None:
+            self._look_later()
+
     async def _make_calls(self) -> None:
-        caller = asyncio.current_task()
+        self._another, caller = False, asyncio.current_task()
         assert caller is not None
         try:
             while self._waiting:
-                await self._guarded_call(self._waiting.popleft())
+                attempt = self._waiting.popleft()
+                self._next_caller()
+                await self._guarded_call(attempt)
         finally:
             self._callers.remove(caller)  # at once: who comes next needs a new one
 
