@@ -82,8 +82,8 @@ class DecisionReason(StrEnum):
     REQUESTED = "requested"  # a direct notification: the caller chose the channel, nothing else was asked
 
 
-# From one status to the next. A row begins as PENDING, PROCESSING (claimed as it is routed) or FAILED (rate limit). `store` holds
-# the same moves in the WHERE of each update; a test compares the two.
+# From one status to the next. A row begins as PENDING or FAILED (rate limit), or, written after its call began, as SENT or
+# PROCESSING. `store` holds the same moves in the WHERE of each update; a test compares the two.
 MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELLED}),
     Status.PROCESSING: frozenset({Status.PROCESSING, Status.SENT, Status.FAILED, Status.UNKNOWN, Status.PENDING}),

@@ -47,6 +47,7 @@ FLAT = (
     ("many users", "the same for 1,000,000"),
 )
 STEPS = (
+    ("at once", "event: its claim changes no indexed column; as it is written, it leaves the relay's partial index"),
     ("routing", "event: leaves the relay's partial index, so it is not meant to be HOT"),
     ("claim", "notification: changes no indexed column, and the page has room (fillfactor)"),
     ("finish", "notification: leaves the relay's partial index, so it is not meant to be HOT"),

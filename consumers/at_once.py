@@ -1,47 +1,43 @@
-"""What the process that routes sends itself, and at once: claimed as it is inserted, and on no stream, which would carry it to
-nobody else. PostgreSQL alone knows of it: it is parked until its lease is over, and then the relay's.
+"""What the process that routes sends itself, and at once: its event is claimed as a whole, and no channel's stream hears of it,
+which would carry it to nobody else. Until it is written (sending.py), PostgreSQL knows it by its event's claim.
 
 What finds no room, or would overtake others, goes over the stream; so does what is to be tried again.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import partial
 
 from app.domain import Channel, Outgoing
-from app.store.hot_route import Routed
+from app.store.hot_route import Plain
+from app.store.hot_send import Claimed
 from app.store.notifications import Claim, ClaimVerdict
 from app.streams import Entry
 from consumers.consumer import Consumer
 from consumers.deliver import Deliver
+from consumers.record import Ended
+from consumers.sending import Sending, Underway
 from consumers.settle import Back, CallOver, Publish, Verdict
 
 WAIT_S = 0.25
 REST_S = 1.0  # after a wait in vain
 
 
-class Claimed(NamedTuple):
-    """A notification that was claimed as it was inserted."""
-
-    id: int
-    channel: Channel
-    event: Routed
-
-
 class OnNoStream:
-    """In the hand of `consumer`, and settled without a word to Redis, unless it is to be tried again."""
+    """One notification of `event`, in the hand of `consumer`: settled without a word to Redis, unless it is to be tried again."""
 
-    def __init__(self, consumer: Consumer, claimed: Claimed) -> None:
-        self._consumer, self._claimed = consumer, claimed
-        self.entry = Entry(b"row %d" % claimed.id, claimed.id, 1)
+    def __init__(self, consumer: Consumer, event: Claimed, row_id: int) -> None:
+        self._consumer, self._event = consumer, event
+        self.entry = Entry(b"row %d" % row_id, row_id, 1)
 
     def settle(self, entry: Entry, verdict: Verdict | CallOver) -> None:
         if isinstance(verdict, CallOver):
-            self._consumer.settle(entry, verdict)
+            self._consumer.in_hand.call_over(entry)
         elif isinstance(verdict, Back) and verdict.published is not None:
-            e, (at, asked_s) = self._claimed.event, verdict.published
-            self._consumer.settle(entry, Publish(Outgoing(self._claimed.id, e.event_id, e.user_id, e.type, at), asked_s))
+            e, (at, asked_s) = self._event, verdict.published
+            self._consumer.settle(entry, Publish(Outgoing(self.entry.row_id or 0, e.event_id, e.user_id, e.type, at), asked_s))
         else:
             self._consumer.in_hand.drop(entry)
 
@@ -71,71 +67,80 @@ class Outlet:
             if time.monotonic() >= until_s:
                 self._in_vain_until_s = until_s + REST_S
 
-    def begin(self, claimed: Claimed, claimed_s: float) -> None:
-        """Starts the call.
+    def begin(self, event: Claimed, row_id: int, claimed_s: float, record: Callable[[Ended], None]) -> None:
+        """Starts the call for one notification.
 
         A process that stood still for longer than its lease may have read the row meanwhile, as anybody's: that one goes on.
         """
-        begun = OnNoStream(self.consumer, claimed)
+        begun = OnNoStream(self.consumer, event, row_id)
         if self.consumer.in_hand.add(begun.entry):
-            self._deliver.begin(begun.entry, claim_of(claimed), claimed_s, begun.settle)
+            self._deliver.begin(begun.entry, claim_of(event, row_id), claimed_s, begun.settle, record)
 
 
 class Batch:
-    """The slots reserved for a batch of events, until what was claimed in them has begun.
+    """Those of `events` that are sent at once, and the slots reserved for them until their calls have begun.
 
-    `wanted`: what they bring each channel. It is sent at once as a whole, or not at all: what is on the stream comes first.
+    A channel takes its part of the batch as a whole or not at all, and an event goes where all its channels take it: what is on a
+    stream comes first.
     """
 
-    def __init__(self, outlets: Mapping[Channel, Outlet], wanted: Mapping[Channel, int]) -> None:
-        self._outlets = outlets
-        self._slots = {c: n for c, n in wanted.items() if c in outlets and outlets[c].has_room(n)}
+    def __init__(self, sending: Sending | None, outlets: Mapping[Channel, Outlet], events: Sequence[Plain]) -> None:
+        self._sending, self._outlets = sending, outlets
+        takes = {c for c, n in wanted(events).items() if c in outlets and outlets[c].has_room(n)}
+        self.events = [event for event in events if takes.issuperset(event.case.channels)]
+        self._slots = wanted(self.events)
         for channel, slots in self._slots.items():
             outlets[channel].consumer.in_hand.reserve(slots)
 
-    def channels(self) -> list[Channel]:
-        """Those whose notifications are to be claimed."""
-        return [*self._slots]
-
-    def begin(self, claimed: Sequence[Claimed], claimed_s: float) -> None:
+    def begin(self, events: Sequence[Underway], claimed_s: float) -> None:
         """Starts the calls. `claimed_s`: the own clock before the claim was sent."""
+        assert self._sending is not None, "without it there is no outlet"
         self.close()
-        for c in claimed:
-            self._outlets[c.channel].begin(c, claimed_s)
+        for underway in events:
+            event = underway.event
+            for place, channel in enumerate(event.channels):
+                record = partial(self._sending.ended, underway, place)
+                self._outlets[channel].begin(event, event.first_id + place, claimed_s, record)
+        self._sending.follow(events)
 
     def close(self) -> None:
         """Gives back the slots in which nothing has begun."""
         for channel, slots in self._slots.items():
             self._outlets[channel].consumer.in_hand.reserve(-slots)
-        self._slots = {}
+        self._slots.clear()
 
 
 class AtOnce:
-    """The channels of this process, for who routes; `me` claims."""
+    """The channels of this process, for who routes. Without `sending` nothing is sent at once."""
 
-    def __init__(self, me: str = "", channels: Mapping[Channel, tuple[Consumer, Deliver]] | None = None) -> None:
-        self.me, self._outlets = me, {channel: Outlet(*both) for channel, both in (channels or {}).items()}
+    def __init__(
+        self, sending: Sending | None = None, channels: Mapping[Channel, tuple[Consumer, Deliver]] | None = None
+    ) -> None:
+        self._sending, self._outlets = sending, {channel: Outlet(*both) for channel, both in (channels or {}).items()}
+        self.me = sending.me if sending else ""
 
-    async def until_room(self, wanted: Mapping[Channel, int]) -> None:
+    async def until_room(self, events: Sequence[Plain]) -> None:
         """Waits a moment where room will come soon: over the stream it costs half as much again."""
         until_s = time.monotonic() + WAIT_S
-        for channel, n in wanted.items():
+        for channel, n in wanted(events).items():
             if channel in self._outlets:
                 await self._outlets[channel].until_room(n, until_s)
 
     @contextmanager
-    def batch(self, wanted: Mapping[Channel, int]) -> Iterator[Batch]:
-        batch = Batch(self._outlets, wanted)
+    def batch(self, events: Sequence[Plain]) -> Iterator[Batch]:
+        """`events` take a channel each, at least."""
+        batch = Batch(self._sending, self._outlets, events)
         try:
             yield batch
         finally:
             batch.close()
 
 
-def claim_of(claimed: Claimed) -> Claim:
-    """What a claim would have answered."""
-    e = claimed.event
-    assert e.payload_json is not None, "nothing is claimed whose payload was not read"
-    return Claim(
-        claimed.id, ClaimVerdict.CLAIMED, 0.0, 1, 1, 0, False, None, e.event_id, e.type, e.user_id, e.payload_json, e.age_s
-    )
+def wanted(events: Sequence[Plain]) -> Counter[Channel]:
+    """What they bring each channel."""
+    return Counter(channel for event in events for channel in event.case.channels)
+
+
+def claim_of(e: Claimed, row_id: int) -> Claim:
+    """What a claim of one notification would have answered."""
+    return Claim(row_id, ClaimVerdict.CLAIMED, 0.0, 1, 1, 0, False, None, e.event_id, e.type, e.user_id, e.payload_json, e.age_s)

@@ -70,7 +70,7 @@ class Consumer:
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
-        self.in_hand = InHand(slots, spare=LANES * BATCH_MAX)
+        self.in_hand = InHand(slots, spare=4 * BATCH_MAX)
         self.room = Room(self.in_hand, limit, circuit, ahead)
         self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
         self._alone.join(self.in_hand)

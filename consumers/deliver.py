@@ -17,7 +17,7 @@ from app.store.owed import DeadVerdict, end_dead_notifications
 from app.streams import Entry
 from consumers.call import call_provider, message_of
 from consumers.calls import Calls
-from consumers.circuit import Circuit
+from consumers.circuit import ANSWERS, Circuit
 from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.providers import Provider
@@ -83,9 +83,9 @@ class Deliver:
             if attempt.claim.verdict in GO:
                 self._calls.add(attempt)
 
-    def begin(self, entry: Entry, claim: Claim, claimed_s: float, settle: Settle) -> None:
+    def begin(self, entry: Entry, claim: Claim, claimed_s: float, settle: Settle, record: Callable[[Ended], None]) -> None:
         """Starts the call for what was claimed elsewhere; `claimed_s` by the own clock, before it was."""
-        self._calls.add(Attempt(self._channel, entry, claim, claimed_s, settle))
+        self._calls.add(Attempt(self._channel, entry, claim, claimed_s, settle, record))
 
     def ahead(self) -> int:
         """So many may be claimed beyond those that have a slot."""
@@ -130,7 +130,10 @@ class Deliver:
         if len(asked) == 1:  # no answer was lost: whatever claimed it for this process has it in hand, or is done with it
             claims = [c._replace(verdict=ClaimVerdict.BUSY) if c.verdict is ClaimVerdict.RESUMED else c for c in claims]
         since_s = {ClaimVerdict.RESUMED: asked[0]}
-        return [Attempt(self._channel, by_row[c.id], c, since_s.get(c.verdict, asked[-1]), settle, probes) for c in claims]
+        record = self._recorder.add
+        return [
+            Attempt(self._channel, by_row[c.id], c, since_s.get(c.verdict, asked[-1]), settle, record, probes) for c in claims
+        ]
 
     async def _send(self, attempt: Attempt) -> None:
         began_s = clock_s()
@@ -139,9 +142,10 @@ class Deliver:
             return
         result = await call_provider(self._provider, message_of(attempt.claim, self._channel), self._limit)
         took_s = clock_s() - began_s
-        self._calls.took(took_s)
+        if result.outcome in ANSWERS:  # a provider that refuses quickly is not quick
+            self._calls.took(took_s)
         paused_s = self._circuit.heard(result, attempt.claim.attempt, attempt.claim.tries)
-        self._recorder.add(Ended(attempt, result, took_s, paused_s, self._judge))
+        attempt.record(Ended(attempt, self._provider.name, result, took_s, paused_s, self._judge))
         attempt.settle(attempt.entry, CALL_OVER)
 
     def _may_send(self, attempt: Attempt, now_s: float) -> bool:
@@ -151,14 +155,14 @@ class Deliver:
 
     def _give_back(self, attempt: Attempt) -> None:
         """Nothing was sent."""
-        self._recorder.add(Ended(attempt, None, 0.0, None, self._judge))
+        attempt.record(Ended(attempt, self._provider.name, None, 0.0, None, self._judge))
         attempt.settle(attempt.entry, CALL_OVER)
 
     def _judge(self, ended: Ended) -> Ending:
         claimed, result = ended.attempt.claim, ended.result
         assert result is not None
         move = SENT if result.outcome is Outcome.SENT else self._next_move(result, claimed.tries, ended.paused_s)
-        return Ending(claimed.id, claimed.attempt, result.outcome, self._provider.name, result.error, result.receipt, *move)
+        return Ending(claimed.id, claimed.attempt, result.outcome, ended.provider, result.error, result.receipt, *move)
 
     def _next_move(self, result: Result, tries: int, paused_s: float | None) -> Move:
         jitter = 1 + self._settings.retry_jitter * self._chance.uniform(-1, 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from app.batches import Batches
-from app.domain import Channel, Outcome
+from app.domain import Channel, Outcome, Status
 from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store.hot import finish
@@ -19,13 +19,14 @@ from consumers.retry import Result
 from consumers.settle import Settle
 from consumers.verdicts import after_finish, after_release
 
+SENT_LINE = f"notification {Outcome.SENT}"
 RELEASED = "released unsent: its turn came too late, or its channel was paused"
 
 
 class Attempt(NamedTuple):
     """A claim in hand: `claimed_s` is the own clock before the claim was sent, so the lease ends no sooner than it says.
 
-    `probes`: the channel's breaker was open even then.
+    `record` is told how it ended. `probes`: the channel's breaker was open even then.
     """
 
     channel: Channel
@@ -33,6 +34,7 @@ class Attempt(NamedTuple):
     claim: Claim
     claimed_s: float
     settle: Settle
+    record: Callable[["Ended"], None]
     probes: bool = False
 
 
@@ -43,6 +45,7 @@ class Ended(NamedTuple):
     """
 
     attempt: Attempt
+    provider: str
     result: Result | None
     took_s: float
     paused_s: float | None
@@ -106,9 +109,27 @@ def age_s(attempt: Attempt, now_s: float) -> float | None:
     return None if attempt.claim.replays else attempt.claim.age_s + now_s - attempt.claimed_s
 
 
+def sent_line(ended: Ended) -> Line:
+    """What is logged of an attempt that was sent and recorded."""
+    return SENT_LINE, _fields(ended, Status.SENT)
+
+
+def _fields(ended: Ended, status: Status) -> dict[str, object]:
+    """Those of ids_of, in one step: this is done for each attempt."""
+    c = ended.attempt.claim
+    return {
+        "notification_id": c.id,
+        "event_id": c.event_id,
+        "user_id": c.user_id,
+        "channel": ended.attempt.channel,
+        "attempt": c.attempt,
+        "status": status,
+        "took_ms": round(ended.took_s * 1000),
+    }
+
+
 def _line(ended: Ended, ending: Ending, told: Finish | None) -> Line:
-    fields = ids_of(ended.attempt.claim, ended.attempt.channel)
-    fields["attempt"], fields["status"], fields["took_ms"] = ending.attempt, ending.status, round(ended.took_s * 1000)
+    fields = _fields(ended, ending.status)
     if ending.outcome is not Outcome.SENT:
         fields.update(_troubles(ending))
     if told is None or not told.recorded:

@@ -15,6 +15,7 @@ from app.logs import info_lines
 from app.resources import Resources
 from app.store.owed import DeadVerdict, end_dead_events
 from app.store.routing import Added, EventRow, EventVerdict, Routing, defer_events, read_events, route_events
+from app.store.take_over import take_over
 from app.streams import Entry
 from app.tally import Kind, Tally
 from consumers.at_once import AtOnce
@@ -40,10 +41,9 @@ class Route:
 
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
-        for row_id in await self._plain(entries):
-            settle(by_row.pop(row_id), Acknowledge())
-        if by_row:
-            await self._look_closer(by_row, settle)
+        plain = await self._plain(by_row, settle)
+        if rest := {row_id: entry for row_id, entry in by_row.items() if row_id not in plain}:
+            await self._look_closer(rest, settle)
 
     async def _look_closer(self, by_row: Mapping[int, Entry], settle: Settle) -> None:
         rows = await self._database.patiently(lambda: read_events(self._resources.hot, list(by_row)))
@@ -53,14 +53,32 @@ class Route:
             await self._commit_and_publish(routings)
         if waits_s:
             await self._database.patiently(lambda: defer_events(self._pool, waits_s))
+        await self._take_over([row for row in rows if row.verdict is EventVerdict.CLAIMED])
         for row in rows:
             settle(by_row[row.id], after_route(row, self._settings.reclaim_after_s))
         for row_id in by_row.keys() - {row.id for row in rows}:
             settle(by_row[row_id], Bury(f"there is no event {row_id}"))
 
+    async def _take_over(self, rows: list[EventRow]) -> None:
+        """What was claimed by another: the crash rule will judge what it leads to, once its lease is over."""
+        if not rows:
+            return
+        asked_s = list[float]()
+
+        async def take() -> list[Added]:
+            asked_s.append(clock_s())
+            return await take_over(self._pool, [row.id for row in rows])
+
+        added = await self._database.patiently(take)
+        await self._publish(asked_s[-1], outgoing(added, {row.id: row for row in rows}))
+        for row in rows:
+            log.warning("event taken over: who claimed it did not write it", event_id=row.event_id, user_id=row.user_id)
+
     async def dead(self, entries: Sequence[Entry], settle: Settle) -> None:
         for entry in entries:
             row_id, error = entry.row_id or 0, DEAD_LETTER.format(entry.deliveries - 1)
+            rows = await self._database.patiently(lambda: read_events(self._resources.hot, [row_id]))  # noqa: B023
+            await self._take_over([row for row in rows if row.verdict is EventVerdict.CLAIMED])
             ended = await self._database.patiently(lambda: end_dead_events(self._pool, [row_id], error))  # noqa: B023
             log.error("dead letter", event_pk=row_id, deliveries=entry.deliveries, verdict=ended.get(row_id))
             settle(entry, after_dead(ended.get(row_id), f"there is no event {row_id}"))

@@ -1,24 +1,29 @@
-"""Second step, the common case: a short look at which case each event is, the rate limit, and one statement does the rest.
+"""Second step, the common case: a short look at which case each event is, the rate limit, and one statement routes the batch, or
+claims it where it is sent at once.
 
 What needs a closer look is left to consumers/route.py.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 from app import streams
 from app.domain import Channel, Outgoing, Reason
 from app.logs import Line, info_lines
 from app.resources import Resources
-from app.store import hot_route
+from app.store import hot_route, hot_send
 from app.store.hot_route import Plain, Routed
+from app.store.hot_send import Claimed
 from app.streams import Entry
 from app.tally import Kind
-from consumers.at_once import AtOnce, Claimed
+from consumers.at_once import AtOnce
 from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.publish import Publisher
 from consumers.rate_limit import RateLimit
+from consumers.sending import Underway
+from consumers.settle import Acknowledge, Settle
 
 
 class RoutePlain:
@@ -28,61 +33,84 @@ class RoutePlain:
         self._resources, self._database, self._limit, self._publish = resources, database, limit, publish
         self._at_once = at_once
 
-    async def __call__(self, entries: Sequence[Entry]) -> set[int]:
-        """The ids of the events that are routed. Who is over the limit is not."""
-        first = [e.row_id for e in entries if e.row_id is not None and e.deliveries == 1]
-        plain = await self._database.patiently(lambda: hot_route.peek(self._resources.hot, first)) if first else []
+    async def __call__(self, by_row: Mapping[int, Entry], settle: Settle) -> set[int]:
+        """The ids of the events that are routed, and settled, or claimed: those are settled once written.
+
+        Who is over the limit is neither.
+        """
+        free = await self._free([row_id for row_id, entry in by_row.items() if entry.deliveries == 1])
+        routed = await self._route([event for event in free if not event.case.channels])
+        sending = [event for event in free if event.case.channels]
+        claimed = await self._send_at_once(sending, by_row, settle) if sending else set()
+        if len(claimed) < len(sending):
+            routed |= await self._route([event for event in sending if event.event_pk not in claimed])
+        for row_id in routed:
+            settle(by_row[row_id], Acknowledge())
+        return claimed | routed
+
+    async def _free(self, ids: Sequence[int]) -> list[Plain]:
+        """The events that need no closer look."""
+        plain = await self._database.patiently(lambda: hot_route.peek(self._resources.hot, ids)) if ids else []
         charged = [event for event in plain if event.case.channels]
         waits_s = await self._limit.charge([(event.event_pk, event.user_id) for event in charged])
         waits = {event.event_pk for event, wait_s in zip(charged, waits_s, strict=True) if wait_s != 0}
-        free = [event for event in plain if event.event_pk not in waits]
-        routed = await self._route(free) if free else []
-        info_lines(line(r.event_id, r.user_id, r.channels) for r in routed)
-        return {r.event_pk for r in routed}
+        return [event for event in plain if event.event_pk not in waits]
 
-    async def _route(self, events: list[Plain]) -> list[Routed]:
-        asked_s, wanted = list[float](), Counter(channel for event in events for channel in event.case.channels)
-        await self._at_once.until_room(wanted)
-        with self._at_once.batch(wanted) as batch:
-            at_once = batch.channels()
-            routed = await self._commit(events, at_once, asked_s)
-            batch.begin(claimed_of(routed, at_once), asked_s[0])
-        self._resources.tally.count_channels(Kind.ACCEPTED, (channel for r in routed for channel in r.channels))
-        await self._publish(asked_s[-1], outgoing(routed, at_once))
-        return routed
+    async def _send_at_once(self, events: list[Plain], by_row: Mapping[int, Entry], settle: Settle) -> set[int]:
+        """The ids of those that are claimed: none where a channel has no room for its part."""
+        await self._at_once.until_room(events)
+        with self._at_once.batch(events) as batch:
+            if not batch.events:
+                return set()
+            claimed, claimed_s = await self._claim(batch.events)
+            batch.begin([Underway(event, by_row[event.event_pk], settle) for event in claimed], claimed_s)
+        self._told(claimed)
+        return {event.event_pk for event in claimed}
 
-    async def _commit(self, events: list[Plain], at_once: list[Channel], asked_s: list[float]) -> list[Routed]:
-        """Where an answer was lost, what it claimed is found again while its lease lasts; the rest is the relay's."""
+    async def _claim(self, events: list[Plain]) -> tuple[list[Claimed], float]:
+        """And the own clock before the lease began: where an answer is lost, it begins anew."""
+        asked_s = list[float]()
 
-        async def commit() -> list[Routed]:
+        async def claim() -> list[Claimed]:
             asked_s.append(clock_s())
-            return await hot_route.route_plain(self._resources, events, at_once, self._at_once.me)
+            return await hot_send.claim_events(self._resources, events, self._at_once.me, again=len(asked_s) > 1)
 
-        routed = await self._database.patiently(commit)
-        if len(asked_s) > 1 and at_once:
-            hot, known, ids = self._resources.hot, {r.event_pk for r in routed}, [event.event_pk for event in events]
-            claimed = await self._database.patiently(lambda: hot_route.claimed_as_routed(hot, ids, self._at_once.me))
-            routed += [r for r in claimed if r.event_pk not in known]
-        return routed
+        return await self._database.patiently(claim), asked_s[-1]
+
+    async def _route(self, events: list[Plain]) -> set[int]:
+        """The ids of those that go over the streams."""
+        asked_s = list[float]()
+
+        async def route() -> list[Routed]:
+            asked_s.append(clock_s())
+            return await hot_route.route_plain(self._resources, events)
+
+        routed = await self._database.patiently(route) if events else []
+        if routed:
+            self._told(routed)
+            await self._publish(asked_s[-1], outgoing(routed))
+        return {event.event_pk for event in routed}
+
+    def _told(self, events: Sequence[Routed | Claimed]) -> None:
+        self._resources.tally.count_channels(Kind.ACCEPTED, (channel for event in events for channel in event.channels))
+        info_lines(line(event.event_id, event.user_id, event.channels) for event in events)
 
 
-def outgoing(routed: Sequence[Routed], at_once: Collection[Channel]) -> dict[str, list[Outgoing]]:
-    """The entries to publish, per stream: not of what is sent at once."""
+def outgoing(routed: Sequence[Routed]) -> dict[str, list[Outgoing]]:
+    """The entries to publish, per stream."""
     rows: dict[str, list[Outgoing]] = defaultdict(list)
     for r in routed:
         for row_id, channel in enumerate(r.channels, r.first_id):
-            if channel not in at_once:
-                rows[streams.channel_stream(channel)].append(Outgoing(row_id, r.event_id, r.user_id, r.type, r.published_at))
+            rows[streams.channel_stream(channel)].append(Outgoing(row_id, r.event_id, r.user_id, r.type, r.published_at))
     return rows
 
 
-def claimed_of(routed: Sequence[Routed], at_once: Collection[Channel]) -> list[Claimed]:
-    """What was claimed."""
-    return [
-        Claimed(row_id, channel, r) for r in routed for row_id, channel in enumerate(r.channels, r.first_id) if channel in at_once
-    ]
+@cache
+def words(channels: tuple[Channel, ...]) -> list[str]:
+    """For logs, which do not know the enum. Not to be changed."""
+    return [*map(str, channels)]
 
 
-def line(event_id: str, user_id: str, channels: Sequence[Channel], reason: Reason | None = None) -> Line:
+def line(event_id: str, user_id: str, channels: tuple[Channel, ...], reason: Reason | None = None) -> Line:
     """What is logged of an event that is routed."""
-    return "event routed", {"event_id": event_id, "user_id": user_id, "channels": [*map(str, channels)], "reason": reason}
+    return "event routed", {"event_id": event_id, "user_id": user_id, "channels": words(channels), "reason": reason}

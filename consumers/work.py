@@ -33,6 +33,7 @@ from consumers.record import Recorder
 from consumers.relay import Relay
 from consumers.retention import Retention
 from consumers.route import Route
+from consumers.sending import Sending
 from consumers.watch import Watch, watched_loop
 
 log = structlog.get_logger()
@@ -78,6 +79,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
     circuits = {c: Circuit(settings, c, name) for c in providers}
     held = Held(resources, circuits)
     recorder, claims = Recorder(resources, database), Shared(claiming(resources, name))
+    sending = Sending(resources, database, recorder, name)
     acks = Shared(acknowledging(resources), ACKNOWLEDGE_LINGER_S)
     delivers = {
         c: Deliver(resources, database, c, provider, name, circuits[c], claims, recorder) for c, provider in providers.items()
@@ -102,8 +104,9 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
         )
         for c, deliver in delivers.items()
     }
-    route = Route(resources, database, AtOnce(name, channels))
-    events = Consumer(resources, database, EVENTS, name, route, LANES * BATCH_MAX, alone=alone, acknowledge=acks, pace_s=PACE_S)
+    route = Route(resources, database, AtOnce(sending, channels))
+    slots = (LANES + 4) * BATCH_MAX
+    events = Consumer(resources, database, EVENTS, name, route, slots, alone=alone, acknowledge=acks, pace_s=PACE_S)
     consumers = [events, *(consumer for consumer, _ in channels.values())]
     signs = {
         "relay": relay.sign,
@@ -111,6 +114,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
         "retention": retention.sign,
         "claim": claims.sign,
         "record": recorder.sign,
+        "write": sending.sign,
         "acknowledge": acks.sign,
     }
     for consumer in consumers:
@@ -120,7 +124,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
     async with asyncio.TaskGroup() as recording:
         shared = [
             recording.create_task(duty.run(), name=name)
-            for name, duty in (("claim", claims), ("record", recorder), ("acknowledge", acks))
+            for name, duty in (("claim", claims), ("record", recorder), ("write", sending), ("acknowledge", acks))
         ]
         async with asyncio.TaskGroup() as duties:
             for consumer in consumers:

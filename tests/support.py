@@ -14,9 +14,10 @@ import asyncpg
 from app.accept import prepare
 from app.domain import Channel, Event
 from app.resources import Resources
-from app.store import hot, hot_route
+from app.store import hot, hot_route, hot_send
 from app.store.events import insert_events
 from app.store.hot_route import Routed
+from app.store.hot_send import Claimed
 from app.store.notifications import Claim, Rules
 from app.store.routing import Added, Routing, read_events, route_events
 from consumers.providers import Message, Receipt
@@ -54,13 +55,16 @@ async def route(resources: Resources, event_pks: list[int]) -> list[Added]:
     return added_by(routed) + (await route_events(resources.pool, others) if others else [])
 
 
-async def route_short(
-    resources: Resources, event_pks: Sequence[int], at_once: Sequence[Channel] = (), me: str = "me", hot: Any = None
-) -> list[Routed]:
+async def route_short(resources: Resources, event_pks: Sequence[int], hot: Any = None) -> list[Routed]:
     """By the short way alone, in the order of `event_pks`; `hot`: another connection than the one of the resources."""
     resources = replace(resources, hot=hot or resources.hot)
     plain = {event.event_pk: event for event in await hot_route.peek(resources.hot, event_pks)}
-    return await hot_route.route_plain(resources, [plain[pk] for pk in event_pks if pk in plain], at_once, me)
+    return await hot_route.route_plain(resources, [plain[pk] for pk in event_pks if pk in plain])
+
+
+async def claim_events(resources: Resources, event_pks: Sequence[int], me: str = "me") -> list[Claimed]:
+    """Events that `me` claims as a whole, to send them at once: in the order of their ids."""
+    return await hot_send.claim_events(resources, await hot_route.peek(resources.hot, event_pks), me, again=False)
 
 
 def added_by(routed: Sequence[Routed]) -> list[Added]:

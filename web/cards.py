@@ -7,7 +7,7 @@ from app.addresses import redis_command
 from app.domain import Channel
 from app.settings import Settings
 from app.stream_stats import StreamStats
-from app.streams import CHANNEL_OF, DEAD
+from app.streams import CHANNEL_OF, DEAD, channel_stream
 from app.tally import EVENTS, Kind, percentiles
 from web import links, sql
 from web.away import Away
@@ -75,7 +75,7 @@ def _pace(channel: Channel, counts: Mapping[tuple[str, str], int], seconds: floa
 def _card(s: StreamStats, cli: str, seen: Snapshot, found: Sequence[Finding], charts: Mapping[str, Chart]) -> Card:
     channel = CHANNEL_OF.get(s.stream)
     worst = next((f for f in found if s.stream in f.about and f.short), None)
-    level = worst.level if worst else Level.BUSY if s.lag or s.pending or _sending(channel, seen) else Level.OK
+    level = worst.level if worst else Level.BUSY if s.lag or s.pending or (channel and _sending(channel, seen)) else Level.OK
     return Card(
         title=title_of(s.stream) if channel else "Events",
         key=s.stream,
@@ -89,10 +89,12 @@ def _card(s: StreamStats, cli: str, seen: Snapshot, found: Sequence[Finding], ch
     )
 
 
-def _sending(channel: Channel | None, seen: Snapshot) -> int:
-    """How many calls are under way, where that is known: what is sent as it is routed is on no stream."""
-    known = seen.lately.backlog
-    return known[channel].in_flight if channel and not isinstance(known, Away) and channel in known else 0
+def _sending(channel: Channel, seen: Snapshot) -> bool:
+    """Is a call under way, or did one end just now? What is sent as it is routed is on no stream, and where that takes a few
+    milliseconds it has no row before.
+    """
+    known = {} if isinstance(seen.lately.backlog, Away) else seen.lately.backlog
+    return known.get(channel, Backlog()).in_flight > 0 or paces(seen)[channel_stream(channel)].tries > 0
 
 
 def _rates(channel: Channel | None, seen: Snapshot) -> tuple[Fact, ...]:

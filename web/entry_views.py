@@ -46,7 +46,7 @@ def entry_note(rows: StoryRows, found: int, cli: str) -> str:
     """Why there is none, or not each; empty where all are there."""
     wanted = wanted_entries(rows)
     if not wanted:
-        return "None: what is finished is deleted from its stream; what waits for long, or is sent as it is routed, is on none."
+        return "None: what is finished is deleted from its stream; what waits for long, or is sent at once, is on none."
     if found >= len(wanted):
         return ""
     first, last = (int((wanted[-1].published_at + by).timestamp() * 1000) for by in (-BEFORE, AFTER))

@@ -32,7 +32,9 @@ def _of_event(settings: Settings, event: Event, now: datetime) -> Iterator[str]:
         yield f"Nothing by itself: the event failed as a whole; {AGAIN}."
     if event.status != EventStatus.NEW:
         return
-    if event.published_at is not None:
+    if event.lease_until is not None:
+        yield from _of_claimed(settings, event.lease_until, now)
+    elif event.published_at is not None:
         yield "A consumer reads it from the events stream, decides on channels, and puts a notification on each of theirs."
     elif event.due_at > now:
         yield f"The relay puts it on the events stream {_at(event.due_at, now)}; then it is routed."
@@ -40,6 +42,20 @@ def _of_event(settings: Settings, event: Event, now: datetime) -> Iterator[str]:
         yield f"The relay puts it on the events stream within {duration(settings.relay_sweep_s)}; then it is routed."
     if event.expires_at is not None:
         yield f"What is not sent {_at(event.expires_at, now)} never will be: it expires then."
+
+
+def _of_claimed(settings: Settings, until: datetime, now: datetime) -> Iterator[str]:
+    """Of an event that is sent at once: NEW, and under this lease."""
+    if until > now:
+        yield (
+            "It is being sent at once, and is routed when what came of that is recorded. "
+            f"If that is not done when its hold ends, {_at(until, now)}, its consumer is gone, and another takes over."
+        )
+    else:
+        yield (
+            f"Its consumer is gone. Whoever meets its entry next, within about {duration(settings.reclaim_after_s)}, routes it "
+            "as it was decided (the relay publishes it again where no stream carries it); then each channel is settled by itself."
+        )
 
 
 def _of_notification(settings: Settings, n: Notification, now: datetime, halted: Mapping[Channel, str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from app.models import Attempt, Event, Notification
 from app.settings import Settings
 from web import links, sql, words
 from web.away import Away
+from web.claimed import with_claimed
 from web.entries import Found
 from web.entry_views import EntryView, entry_note, entry_view
 from web.lookups import StoryRows
@@ -77,6 +78,7 @@ def story(
 
     The page refreshes itself until all is final.
     """
+    rows = with_claimed(rows)
     event, now, limit, cli = rows.event, rows.now, limit_words(settings), redis_command(settings.redis_url)
     payload, cut = pretty(event.payload)
     finished = event.status != EventStatus.NEW and all(Status(n.status).final for n in rows.notifications)
@@ -106,16 +108,28 @@ def _event_steps(event: Event, now: datetime, limit: str) -> Iterator[Step]:
     if event.expires_at is not None:
         facts.append(f"not to be sent after {moment(event.expires_at, now).utc}")
     yield Step("Accepted", "ok", moment(event.created_at, now), facts=tuple(facts))
-    yield _not_yet_routed(event, now) if event.status == EventStatus.NEW else _routed(event, now, limit)
+    if event.status != EventStatus.NEW:
+        yield _routed(event, now, limit)
+    elif event.claimed_at is not None:
+        yield _sent_at_once(event, event.claimed_at, now)
+    else:
+        yield _not_yet_routed(event, now)
 
 
 def _routed(event: Event, now: datetime, limit: str) -> Step:
     facts = [words.reason(event.reason, limit)] if event.reason else []
     if event.status == EventStatus.ROUTED and event.decisions is None:
         facts.append("sent directly: the caller chose the channel")
+    if event.claimed_at is not None and event.updated_at > event.claimed_at:
+        facts.append(f"sent at once by {event.claimed_by}, whose hold ended before it recorded what came of it")
     before = _waited(event.created_at, event.updated_at)
     when = moment(event.updated_at, now)
     return Step(event.status.capitalize(), badge(event.status).tone, when, before, tuple(facts), event.error or "")
+
+
+def _sent_at_once(event: Event, since: datetime, now: datetime) -> Step:
+    facts = (f"consumer {event.claimed_by}", *_hold(event.lease_until, now, "the next one to see its entry routes it"))
+    return Step("Being sent at once", "busy", moment(since, now), _waited(event.created_at, since), facts)
 
 
 def _not_yet_routed(event: Event, now: datetime) -> Step:
@@ -191,14 +205,18 @@ def _open_attempt(n: Notification, since: datetime, now: datetime) -> Step:
     """The open attempt is the notification's row itself."""
     started = n.claimed_at or n.updated_at
     facts = [f"for {words.duration((now - started).total_seconds())}", f"consumer {n.claimed_by}"]
-    if n.lease_until is not None and n.lease_until >= now:
-        facts.append(f"held for another {words.duration((n.lease_until - now).total_seconds())}")
-    elif n.lease_until is not None:
-        over = words.duration((now - n.lease_until).total_seconds())
-        facts.append(f"its hold ended {over} ago: the consumer is gone, the next one to see it decides")
+    facts += _hold(n.lease_until, now, "the next one to see it decides")
     if n.possible_duplicate:
         facts.append("possible duplicate")
     return Step(f"Attempt {n.attempt}: being sent now", "busy", moment(started, now), _waited(since, started), tuple(facts))
+
+
+def _hold(until: datetime | None, now: datetime, then: str) -> Iterator[str]:
+    """`then`: what follows once it has ended."""
+    if until is not None and until >= now:
+        yield f"held for another {words.duration((until - now).total_seconds())}"
+    elif until is not None:
+        yield f"its hold ended {words.duration((now - until).total_seconds())} ago: the consumer is gone, {then}"
 
 
 def _next_try(n: Notification, now: datetime, error: str) -> Step:

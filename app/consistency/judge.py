@@ -41,8 +41,8 @@ def summary(book: Book) -> str:
     owed, carried = book.owed, book.carried
     rows = f"{owed.all:,}{' or more' if owed.capped else ''} owed"
     if owed.all:
-        rows += f" ({owed.published:,} published, {owed.parked:,} parked, {owed.at_once:,} sent at once"
-        rows += f"; {owed.in_flight:,} in mid-send)"
+        at_once = f", {owed.at_once:,} sent at once" if owed.at_once else ""
+        rows += f" ({owed.published:,} published, {owed.parked:,} parked{at_once}; {owed.in_flight:,} in mid-send)"
     entries = f"{carried.length:,} entries carried"
     if carried.length:
         unread = "an unknown number" if carried.lag is None else f"{carried.lag:,}"

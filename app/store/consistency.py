@@ -37,7 +37,10 @@ class Unsent(NamedTuple):
 
 CLOCK = "select now()"
 
-_EVENT = "id, published_at, extract(epoch from due_at - now())::float8 as due_in_s, null::float8 as lease_in_s from event"
+# An unfinished event has a lease while its notifications are sent at once. It is never parked.
+_EVENT = """id, published_at, extract(epoch from due_at - now())::float8 as due_in_s,
+  extract(epoch from lease_until - now())::float8 as lease_in_s
+from event"""
 _NOTIFICATION = """id, published_at, extract(epoch from due_at - now())::float8 as due_in_s,
   case when status = 'PROCESSING' then extract(epoch from lease_until - now())::float8 end as lease_in_s
 from notification"""

@@ -12,7 +12,7 @@ import asyncpg
 from app.domain import Channel, Preference, decide_channels
 from app.resources import Resources
 from app.store.batch import REFUSED, repeat_deadlocks
-from app.store.routing import CHANNELS, decisions_json
+from app.store.routing import decisions_json
 
 if TYPE_CHECKING:
     from app.store.batch import Fetching
@@ -37,8 +37,7 @@ class Plain(NamedTuple):
 class Routed(NamedTuple):
     """An event and the notifications that were inserted for it: one per channel, whose ids follow each other from `first_id` on.
 
-    `published_at`: of those that are not claimed. `payload_json` is there where one is; `age_s` since it was accepted, or was
-    to be sent.
+    All are PENDING, and to be published.
     """
 
     event_pk: int
@@ -48,8 +47,6 @@ class Routed(NamedTuple):
     channels: tuple[Channel, ...]
     first_id: int
     published_at: datetime
-    payload_json: str | None
-    age_s: float
 
 
 def _case(asked: tuple[Channel, ...] | None, preference: Preference | None) -> Case:
@@ -74,7 +71,8 @@ def _bits(has: str) -> str:
 _CASE = f"""{len(_WANTED)} * case when e.channels is null then {len(_SETS)} else {_bits("'{}' = any(e.channels)")} end
     + case when p.user_id is null then {len(_SETS)} else {_bits("p.{1}_opt_in")} end"""
 
-_READY = "e.status = 'NEW' and e.published_at is not null and e.due_at <= now() and coalesce(e.expires_at > now(), true)"
+DUE = "e.status = 'NEW' and e.published_at is not null and e.due_at <= now() and coalesce(e.expires_at > now(), true)"
+_READY = f"{DUE} and e.claimed_by is null"
 
 PEEK = f"""
 select e.id, e.user_id, {_CASE}
@@ -83,46 +81,25 @@ where e.id = any($1::bigint[]) and {_READY} and coalesce(e.channels <@ {_ALL}, t
 """  # noqa: S608 (nothing is written into it but what this file holds)
 
 # The ids of an event's notifications follow each other: the sequence counts in steps of domain.PLACES. Only the first one leads.
-# Those of the channels in $4 are claimed by $5, as CLAIM_DUE would had they been inserted before. No stream gets these: they are
-# parked until their lease is over.
 ROUTE_PLAIN = f"""
 with routed as (
   update event e set status = 'ROUTED', decisions = told.decisions::jsonb, updated_at = now()
   from unnest($1::bigint[], $2::text[], $3::text[]) as told(id, decisions, channels)
   where e.id = any(array[told.id]) and {_READY}
-  returning e.id, e.event_id, e.type, e.user_id, e.payload, e.expires_at, greatest(e.created_at, e.send_at) as accepted_at,
-    told.channels
+  returning e.id, e.event_id, e.type, e.user_id, e.expires_at, told.channels
 ), numbered as (
   select *, nextval('notification_id_seq') as first from routed
 ), inserted as (
-  insert into notification
-    (id, event_pk, channel, user_id, expires_at, leads, status, attempt, tries, claimed_by, claimed_at, lease_until, published_at,
-    due_at)
+  insert into notification (id, event_pk, channel, user_id, expires_at, leads)
   overriding system value
-  select r.first + c.place - 1, r.id, c.channel, r.user_id, r.expires_at, c.place = 1,
-    case when mine then 'PROCESSING' else 'PENDING' end, mine::int, mine::int, case when mine then $5 end,
-    case when mine then now() end, case when mine then lease_until end, case when not mine then now() end,
-    case when mine then lease_until else now() end
+  select r.first + c.place - 1, r.id, c.channel, r.user_id, r.expires_at, c.place = 1
   from numbered r cross join lateral unnest(string_to_array(r.channels, ',')) with ordinality as c(channel, place)
-  cross join lateral (select c.channel = any($4::text[]) as mine, now() + make_interval(secs => $6) as lease_until) as claimed
 )
-select id, event_id, type, user_id, channels, first, now(), case when cardinality($4::text[]) > 0 then payload::text end,
-  extract(epoch from now() - accepted_at)::float8
-from numbered
+select id, event_id, type, user_id, channels, first, now() from numbered
 """  # noqa: S608 (as above)
 
-# What ROUTE_PLAIN claimed where its answer was lost: claimed in the transaction that inserted it, and by nobody since.
-CLAIMED_AS_ROUTED = """
-select n.event_pk, e.event_id, e.type, e.user_id, n.channel, n.id, n.created_at, e.payload::text as payload,
-  extract(epoch from n.created_at - greatest(e.created_at, e.send_at))::float8 as age_s
-from notification n join event e on e.id = any(array[n.event_pk])
-where n.event_pk = any($1::bigint[]) and n.status = 'PROCESSING' and n.claimed_by = $2 and n.claimed_at = n.created_at
-  and n.lease_until >= now()
-"""
-
-# No column `leads` before `tidings schema apply`; no sequence of that name, or not for a role that may only change tables.
-# The long way needs neither.
-NOT_YET = (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
+# No sequence of that name, or not for a role that may only change tables: the long way does not need it.
+NOT_YET = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
 
 
 async def peek(hot: "Fetching", event_pks: Sequence[int]) -> list[Plain]:
@@ -130,8 +107,8 @@ async def peek(hot: "Fetching", event_pks: Sequence[int]) -> list[Plain]:
     return [Plain(event_pk, user_id, _CASES[nth]) for event_pk, user_id, nth in await hot.fetch(PEEK, event_pks)]
 
 
-async def route_plain(resources: Resources, events: Sequence[Plain], at_once: Sequence[Channel], me: str) -> list[Routed]:
-    """Route events, committed on return. `me` claims what is on a channel `at_once`.
+async def route_plain(resources: Resources, events: Sequence[Plain]) -> list[Routed]:
+    """Route events, committed on return.
 
     Nothing where PostgreSQL refuses one of them. An event that needs a closer look by now is passed over; so is one that is no
     longer NEW: whoever routed it, or the relay, publishes.
@@ -139,27 +116,13 @@ async def route_plain(resources: Resources, events: Sequence[Plain], at_once: Se
 
     async def run(part: Sequence[Plain]) -> list[Routed]:
         ids, cases = [event.event_pk for event in part], [event.case for event in part]
-        decisions, channels = [case.decisions for case in cases], [case.text for case in cases]
-        lease_s = resources.settings.lease_s
-        rows = await resources.hot.fetch(ROUTE_PLAIN, ids, decisions, channels, at_once, me, lease_s)
+        rows = await resources.hot.fetch(ROUTE_PLAIN, ids, [case.decisions for case in cases], [case.text for case in cases])
         return [
-            Routed(event_pk, event_id, event_type, user_id, _CHANNELS[text], first, at, payload, age_s)
-            for event_pk, event_id, event_type, user_id, text, first, at, payload, age_s in rows
+            Routed(event_pk, event_id, event_type, user_id, _CHANNELS[text], first, at)
+            for event_pk, event_id, event_type, user_id, text, first, at in rows
         ]
 
     try:
         return await repeat_deadlocks(sorted(events), run)
     except (*REFUSED, *NOT_YET):
         return []
-
-
-async def claimed_as_routed(hot: "Fetching", event_pks: Sequence[int], me: str) -> list[Routed]:
-    """What `me` claimed of these events in a call of `route_plain` whose answer was lost, each notification by itself.
-
-    The lease counts from that call.
-    """
-    rows = await hot.fetch(CLAIMED_AS_ROUTED, event_pks, me)
-    return [
-        Routed(event_pk, event_id, event_type, user_id, (CHANNELS[channel],), row_id, at, payload, age_s)
-        for event_pk, event_id, event_type, user_id, channel, row_id, at, payload, age_s in rows
-    ]

@@ -189,7 +189,7 @@ where a.notification_id = told.id and a.number = told.attempt and a.outcome = 'u
 """
 
 # Nothing was sent: the try is given back. Where the crash rule already closed the attempt, the truth is written over it. What was
-# claimed as it was routed would be due when its lease ends.
+# written in mid-send would be due when its lease ends.
 RELEASE = """
 with told as (
   select * from unnest($1::bigint[], $2::int[]) as u(id, attempt)

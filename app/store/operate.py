@@ -33,7 +33,8 @@ class OperatedEvent(NamedTuple):
 # What a replay sets, but for `due_at`: `mine` is the row as it was once locked.
 NOTIFICATION_AGAIN = """status = 'PENDING', reason = null, error = null, tries = 0, replays = n.replays + 1,
     possible_duplicate = n.possible_duplicate or mine.status = 'UNKNOWN', published_at = null, updated_at = now()"""
-EVENT_AGAIN = """status = 'NEW', reason = null, error = null, decisions = null, published_at = null, updated_at = now()"""
+EVENT_AGAIN = """status = 'NEW', reason = null, error = null, decisions = null, published_at = null, claimed_by = null,
+    claimed_at = null, lease_until = null, first_id = null, updated_at = now()"""
 
 REPLAY_NOTIFICATIONS = f"""
 with mine as (

@@ -18,7 +18,7 @@ class DeadVerdict(StrEnum):
 
     ENDED = "ended"  # this call made it FAILED
     FINAL = "final"  # it had ended before
-    BUSY = "busy"  # under a live lease: leave the entry
+    BUSY = "busy"  # under a live lease, or a claimed event: leave the entry
 
 
 # $1 watermark or null (then only parked work is taken), $2 grace in s, $3 most rows of each kind
@@ -28,6 +28,7 @@ with parked as (
   order by due_at limit $3 for update skip locked
 ), lost as (
   select id from event where not done and published_at < $1::timestamptz - make_interval(secs => $2) and due_at <= now()
+    and (lease_until is null or lease_until < now())
   order by published_at limit $3 for update skip locked
 )
 update event set published_at = now() where id in (select id from parked union all select id from lost)
@@ -53,12 +54,13 @@ select t.id, e.event_id, e.user_id, e.type, t.published_at from taken t join eve
 
 END_EVENTS = """
 with mine as (
-  select id, status from event where id = any($1::bigint[]) order by id for update
+  select id, case when done then 'final' when claimed_by is not null then 'busy' else 'ended' end as verdict
+  from event where id = any($1::bigint[]) order by id for update
 ), moved as (
   update event e set status = 'FAILED', reason = 'dead_letter', error = $2, updated_at = now()
-  from mine where e.id = mine.id and mine.status = 'NEW'
+  from mine where e.id = mine.id and mine.verdict = 'ended'
 )
-select id, case when status = 'NEW' then 'ended' else 'final' end as verdict from mine
+select id, verdict from mine
 """
 
 END_NOTIFICATIONS = """
@@ -92,19 +94,22 @@ async def clock(pool: "Pool") -> datetime:
 
 
 async def take_owed_events(pool: "Pool", watermark: datetime | None, grace_s: float, limit: int) -> list[Outgoing]:
-    """Events to publish again, their `published_at` set and committed: parked and due, or published before watermark - grace."""
+    """Events to publish again, their `published_at` set and committed: parked and due, or published before watermark - grace.
+
+    None that is under a live lease: it is being sent.
+    """
     return [_outgoing(r) for r in await pool.fetch(TAKE_EVENTS, watermark, grace_s, limit)]
 
 
 async def take_owed_notifications(
     pool: "Pool", channel: Channel, watermark: datetime | None, grace_s: float, limit: int
 ) -> list[Outgoing]:
-    """The same for the notifications of one channel; none that is under a live lease."""
+    """The same for the notifications of one channel."""
     return [_outgoing(r) for r in await pool.fetch(TAKE_NOTIFICATIONS, watermark, grace_s, limit, channel)]
 
 
 async def end_dead_events(pool: "Pool", ids: Sequence[int], error: str) -> dict[int, DeadVerdict]:
-    """Dead letters: NEW -> FAILED. A verdict per existing id."""
+    """Dead letters: NEW -> FAILED, unless it is claimed. A verdict per existing id."""
     return {r["id"]: DeadVerdict(r["verdict"]) for r in await pool.fetch(END_EVENTS, ids, error)}
 
 

@@ -24,6 +24,7 @@ class EventVerdict(StrEnum):
     EXPIRED = "expired"
     LATER = "later"  # published, and not yet due
     PARKED = "parked"  # the relay publishes it when due
+    CLAIMED = "claimed"  # by one that sends it at once (take_over.py)
     FINAL = "final"
 
 
@@ -67,6 +68,7 @@ EVENT_VERDICTS = {verdict.value: verdict for verdict in EventVerdict}
 READ = """
 select e.id, e.event_id, e.type, e.user_id, e.channels,
        case when e.done then 'final'
+            when e.claimed_by is not null then 'claimed'
             when e.expires_at <= now() then 'expired'
             when e.published_at is null then 'parked'
             when e.due_at > now() then 'later'
@@ -82,7 +84,7 @@ ROUTE = """
 with told as (
   select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) as u(id, status, reason, error, decisions)
 ), mine as (
-  select id, status, user_id, expires_at from event where id = any($1::bigint[]) order by id for update
+  select id, status, user_id, expires_at from event where id = any($1::bigint[]) and claimed_by is null order by id for update
 ), routed as (
   update event e set status = told.status, reason = told.reason, error = told.error, decisions = told.decisions::jsonb,
     updated_at = now()
@@ -103,7 +105,7 @@ DEFER = """
 with told as (
   select * from unnest($1::bigint[], $2::float8[]) as u(id, wait_s)
 ), mine as (
-  select id, status from event where id = any($1::bigint[]) order by id for update
+  select id, status from event where id = any($1::bigint[]) and claimed_by is null order by id for update
 )
 update event e set due_at = now() + make_interval(secs => told.wait_s), published_at = null, updated_at = now()
 from told join mine using (id) where e.id = told.id and mine.status = 'NEW'
@@ -118,7 +120,7 @@ async def read_events(hot: "Fetching", ids: Sequence[int]) -> list[EventRow]:
 async def route_events(pool: "Pool", routings: Sequence[Routing]) -> list[Added]:
     """Commit a batch of decisions. Answers the PENDING notifications that this call inserted: the caller publishes them.
 
-    An event that is no longer NEW is passed over: whoever routed it, or the relay, publishes.
+    An event that is no longer NEW, or is claimed, is passed over: whoever routed it, or the relay, publishes.
     """
 
     async def run(part: Sequence[Routing]) -> list[Added]:

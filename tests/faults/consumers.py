@@ -1,7 +1,7 @@
 """`python -m consumers` that does itself harm at a named point, exactly: `python -m tests.faults.consumers`, told by FAULT.
 
-FAULT=POINT:CALLS:ACTION (nothing: no harm). The points of one notification, in order: before_claim, as_routed (claimed as it was
-routed, its call not begun), after_claim (nothing sent), before_record (sent), after_record (recorded, not acknowledged). CALLS go
+FAULT=POINT:CALLS:ACTION (nothing: no harm). The points of one notification, in order: before_claim, as_routed (its event
+claimed, no call begun), after_claim (nothing sent), before_record (sent), after_record (recorded, not acknowledged). CALLS go
 by before it happens. FAULT=poison:EVENT_ID:ACTION: it happens to whoever is about to send that. ACTION: kill (SIGKILL), stop
 (SIGSTOP), block=SECONDS (the event loop stands still).
 
@@ -23,9 +23,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from app.store import hot, hot_route
+from app.store import hot, hot_send
 from app.store import notifications as store
-from consumers import __main__, call, database, deliver, reclaim, record, relay
+from consumers import __main__, call, database, deliver, reclaim, record, relay, sending
 
 in_mid_send: set[int] = set()
 
@@ -64,15 +64,14 @@ def note(fact: dict[str, object]) -> None:
 
 def build_in(harm: Harm) -> None:
     claim, call_provider, finish = hot.claim, call.call_provider, hot.finish
-    route = hot_route.route_plain
+    claim_events, write, first_ids = hot_send.claim_events, hot_send.write, dict[int, int]()
 
-    async def route_or_harm(resources: Any, events: Sequence[Any], at_once: Sequence[Any], me: str) -> Any:
-        if at_once:
-            harm.at("before_claim")
-        routed = await route(resources, events, at_once, me)
-        if at_once:
-            harm.at("as_routed")
-        return routed
+    async def claim_events_or_harm(*given: Any, **named: Any) -> Any:
+        harm.at("before_claim")
+        claimed = await claim_events(*given, **named)
+        first_ids.update((event.event_pk, event.first_id) for event in claimed)
+        harm.at("as_routed")
+        return claimed
 
     async def claim_or_harm(*given: Any, **named: Any) -> Any:
         harm.at("before_claim")
@@ -87,13 +86,27 @@ def build_in(harm: Harm) -> None:
     async def finish_or_harm(resources: Any, endings: Sequence[Any]) -> Any:
         harm.at("before_record")
         told = await finish(resources, endings)
-        harm.at("after_record")
         in_mid_send.difference_update(ending.id for ending in endings)
+        harm.at("after_record")
         return told
+
+    async def write_or_harm(resources: Any, me: str, writes: Sequence[Any]) -> Any:
+        """Its point is that of an event that was sent, all or in part: what is written unsent is not recorded by it."""
+        sent = any(told is not None for w in writes for told in w.sent)
+        if sent:
+            harm.at("before_record")
+        written = await write(resources, me, writes)
+        in_mid_send.difference_update(
+            first_ids[w.event_pk] + place for w in writes if w.event_pk in written for place, told in enumerate(w.sent) if told
+        )
+        if sent:
+            harm.at("after_record")
+        return written
 
     for module, name, made in (
         (deliver, "claim", claim_or_harm),
-        (hot_route, "route_plain", route_or_harm),
+        (hot_send, "claim_events", claim_events_or_harm),
+        (sending, "write", write_or_harm),
         (deliver, "call_provider", call_or_harm),
         (record, "finish", finish_or_harm),
     ):

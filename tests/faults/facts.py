@@ -49,7 +49,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`rate_limited`: refused by the limit per user. `routed_at`: its last change."""
+    """`rate_limited`: refused by the limit per user. `routed_at`: when it was decided."""
 
     event_id: str
     user_id: str
@@ -94,7 +94,7 @@ select n.id, n.event_pk, e.event_id, n.channel, n.status, n.reason, n.error, n.a
 from notification n join event e on e.id = n.event_pk order by n.id
 """
 EVENTS = """
-select id, event_id, user_id, status, reason, updated_at,
+select id, event_id, user_id, status, reason, coalesce(claimed_at, updated_at) as decided_at,
   (select count(*) from jsonb_each(decisions) d where d.value->>'use' = 'true') as used,
   exists (select from jsonb_each(decisions) d where d.value->>'reason' = 'rate_limited') as rate_limited
 from event
@@ -118,7 +118,7 @@ async def gather(system: System) -> Facts:
             rows[r["event_pk"]].append(known)
         events = {
             r["event_id"]: Event(
-                r["event_id"], r["user_id"], r["status"], r["reason"], r["used"], r["rate_limited"], r["updated_at"],
+                r["event_id"], r["user_id"], r["status"], r["reason"], r["used"], r["rate_limited"], r["decided_at"],
                 tuple(rows[r["id"]]),
             )
             for r in await pg.fetch(EVENTS)

@@ -39,6 +39,8 @@ def what_was_sent_is_recorded(facts: Facts) -> Iterator[str]:
             yield f"notification {n.id} is SENT, the provider took {n.taken}, attempts sent: {sent}"
         if n.taken and n.status == "FAILED" and not n.possible_duplicate:
             yield f"notification {n.id} is FAILED ({n.reason}), and the provider took it"
+        if any((call.channel, call.event_id) != (n.channel, n.event_id) for call in n.calls):
+            yield f"notification {n.id}, {n.channel} of {n.event_id}: the provider got its key for {n.calls}"
         called, recorded = [call.attempt for call in n.calls], {a.number for a in n.attempts}
         if len(called) != len(set(called)) or not set(called) <= recorded:
             yield f"notification {n.id}: messages of attempts {called}, recorded are {sorted(recorded)}"

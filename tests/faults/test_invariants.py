@@ -65,6 +65,8 @@ AGAIN = replace(SENT, number=2)
         (mail(status="FAILED", reason="rejected", error="no"), "is FAILED (rejected), and the provider took it"),
         (mail(attempts=()), "messages of attempts [1], recorded are []"),
         (mail(calls=(CALL, CALL)), "messages of attempts [1, 1]"),
+        (mail(calls=(CALL._replace(channel="SMS"),)), "the provider got its key for"),
+        (mail(calls=(CALL._replace(event_id="evt-2"),)), "the provider got its key for"),
         (mail(calls=TWICE, attempt=2, attempts=(UNKNOWN, AGAIN)), "taken 2 times, and not marked"),
         (mail(calls=TWICE, attempt=2, attempts=(UNKNOWN, AGAIN), possible_duplicate=True), "an attempt after 1"),
         (

@@ -1,4 +1,4 @@
-"""What is sent at once: claimed as it is routed, on no stream, and nothing lost or doubled where something fails."""
+"""What is sent at once, by a whole process: on no stream, and nothing lost or doubled where something fails."""
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,142 +11,35 @@ import pytest
 from app import streams
 from app.domain import Channel, Outgoing
 from app.resources import Resources
-from app.store import hot_route
-from app.store.hot_route import Routed
-from app.store.notifications import release
+from app.store import hot_send
+from app.store.hot_send import Claimed
 from app.store.owed import clock
-from app.streams import EVENTS, GROUP, channel_stream
+from app.streams import GROUP, channel_stream
 from consumers import work
-from consumers.at_once import AtOnce, Batch, Claimed, claim_of
+from consumers.at_once import AtOnce, Batch
 from consumers.circuit import Circuit
 from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.in_hand import InHand
 from consumers.providers import Unavailable
 from consumers.publish import Publisher
-from consumers.relay import Relay
 from consumers.route import Route
-from consumers.route_plain import claimed_of
+from consumers.sending import Underway
 from consumers.settle import Acknowledge, Publish, settle_on_stream
-from tests.integration.consuming import consuming
+from tests.integration.consuming import consuming, entries_added, post, reading, settled
 from tests.support import (
     NOON,
     Scripted,
     add_events,
     add_notifications,
-    added_by,
-    change,
     claim,
     event,
     notification,
     notifications_of,
-    route,
-    route_short,
 )
 
 Wait = Callable[..., Awaitable[Any]]
 RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
-
-
-async def route_at_once(resources: Resources, event_pks: list[int], me: str = "me") -> list[Routed]:
-    return await route_short(resources, event_pks, tuple(Channel), me)
-
-
-# ---- the statement
-
-
-async def test_a_row_claimed_as_it_is_routed_is_like_one_that_was_claimed_and_parked_for_its_lease(resources: Resources) -> None:
-    at_once, before = await add_events(resources, event(user_id="ann"), event(user_id="ann"))
-    rows = {a.channel: a for a in added_by(await route_at_once(resources, [at_once]))}
-    others = {a.channel: a for a in await route(resources, [before])}
-    await claim(resources, [a.id for a in others.values()], "me", **RULES)
-    for channel in Channel:
-        one, other = await notification(resources, rows[channel].id), await notification(resources, others[channel].id)
-        own = {"id", "event_pk", "due_in_s"}
-        times = {"claimed_at", "lease_until", "due_at", "published_at", "created_at", "updated_at"}
-        assert {k: v for k, v in one.items() if k not in own | times} == {k: v for k, v in other.items() if k not in own | times}
-        lease_s = [(r["lease_until"] - r["claimed_at"]).total_seconds() for r in (one, other)]
-        assert lease_s == [resources.settings.lease_s, 30]
-        assert (one["published_at"], one["due_at"]) == (None, one["lease_until"])
-
-
-async def test_the_relay_takes_what_is_sent_at_once_when_its_lease_is_over(resources: Resources) -> None:
-    (event_pk,) = await add_events(resources, event(channels=(Channel.SMS,)))
-    (routed,) = await route_at_once(resources, [event_pk])
-    relay, stream = Relay(resources, Database()), channel_stream(Channel.SMS)
-    assert await relay.sweep(stream) == 0
-    await change(resources, "notification", routed.first_id, "lease_until = now() - interval '1 s', due_at = now()")
-    assert await relay.sweep(stream) == 1
-    assert await rows_on(resources, stream) == [routed.first_id]
-
-
-async def test_what_was_not_sent_after_all_is_due_and_the_relay_s(resources: Resources) -> None:
-    (event_pk,) = await add_events(resources, event(channels=(Channel.SMS,)))
-    (routed,) = await route_at_once(resources, [event_pk])
-    assert await release(resources.pool, [(routed.first_id, 1)]) == {routed.first_id: True}
-    row = await notification(resources, routed.first_id)
-    assert (row["status"], row["attempt"], row["tries"], row["published_at"]) == ("PENDING", 1, 0, None)
-    assert await Relay(resources, Database()).sweep(channel_stream(Channel.SMS)) == 1
-
-
-async def test_the_claim_says_what_the_statement_would_have_said(resources: Resources) -> None:
-    at_once, before = await add_events(resources, event("e-1", user_id="ann"), event("e-2", user_id="ann"))
-    (routed,) = await route_at_once(resources, [at_once])
-    one = claim_of(Claimed(routed.first_id, Channel.EMAIL, routed))
-    (other, *_) = await claim(resources, [(await route(resources, [before]))[0].id], "me", **RULES)
-    assert one._replace(id=0, event_id="", age_s=0) == other._replace(id=0, event_id="", age_s=0)
-    assert one.event_id == "e-1"
-    assert 0 <= one.age_s < 60
-
-
-async def test_only_what_is_on_a_channel_with_room_is_claimed(resources: Resources) -> None:
-    (event_pk,) = await add_events(resources, event())
-    (routed,) = await route_short(resources, [event_pk], (Channel.SMS,))
-    rows = await notifications_of(resources, event_pk)
-    assert {r["channel"]: r["status"] for r in rows} == {"EMAIL": "PENDING", "SMS": "PROCESSING", "PUSH": "PENDING"}
-    (claimed,) = claimed_of([routed], [Channel.SMS])
-    assert [claimed.id] == [r["id"] for r in rows if r["channel"] == "SMS"]
-
-
-async def test_what_was_claimed_where_the_answer_was_lost_is_found_again(resources: Resources) -> None:
-    """And nothing that was claimed by another, or later, or is over."""
-    mine, theirs, later, over = await add_events(resources, *(event() for _ in range(4)))
-    added = added_by(routed := await route_at_once(resources, [mine, over]))
-    await route_at_once(resources, [theirs], "another")
-    await claim(resources, [a.id for a in await route(resources, [later])], "me", **RULES)
-    await change(resources, "notification", [a.id for a in added if a.event_pk == over], "lease_until = now() - interval '1 s'")
-    found = await hot_route.claimed_as_routed(resources.hot, [mine, theirs, later, over], "me")
-    assert sorted(added_by(found)) == sorted(a for a in added if a.event_pk == mine)
-    (first,) = [r for r in routed if r.event_pk == mine]
-    assert {r._replace(channels=(), first_id=0, age_s=0) for r in found} == {first._replace(channels=(), first_id=0, age_s=0)}
-    assert [r.age_s for r in found] == pytest.approx([first.age_s] * 3)
-
-
-# ---- the process
-
-
-async def all_done(resources: Resources) -> bool:
-    """Is every event routed, and every notification final?"""
-    return bool(
-        await resources.pool.fetchval(
-            "select not exists (select from event where not done) and not exists (select from notification where not done)"
-        )
-    )
-
-
-async def settled(resources: Resources) -> bool:
-    """And nothing left on any stream?"""
-    return not any([await resources.redis.xlen(stream) for stream in streams.WORK_STREAMS]) and await all_done(resources)
-
-
-async def post(resources: Resources, *event_pks: int) -> None:
-    now = await clock(resources.pool)
-    await streams.publish(resources.redis, EVENTS, [Outgoing(pk, f"e{pk}", "u", "T", now) for pk in event_pks])
-
-
-async def reading(resources: Resources) -> bool:
-    """Does the process wait for entries of all its streams?"""
-    return bool((await resources.redis.info("clients"))["blocked_clients"] == len(streams.WORK_STREAMS))
 
 
 async def rows_on(resources: Resources, stream: str) -> list[int]:
@@ -168,7 +61,7 @@ async def test_a_process_at_rest_sends_at_once_and_no_channel_s_stream_hears_of_
         await post(resources, event_pk)
         await wait_until(lambda: settled(resources))
         pending = [(await resources.redis.xpending(stream, GROUP))["pending"] for stream in streams.WORK_STREAMS]
-        added = [(await resources.redis.xinfo_stream(stream))["entries-added"] for stream in streams.WORK_STREAMS]
+        added = await entries_added(resources)
     rows = await notifications_of(resources, event_pk)
     assert [(r["status"], r["attempt"], r["claimed_at"] == r["created_at"]) for r in rows] == [("SENT", 1, True)] * 3
     assert [len(calls) for calls in provider.calls.values()] == [1] * 3
@@ -228,16 +121,16 @@ async def test_what_waits_for_its_call_is_given_back_where_its_channel_is_paused
     resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And sent when it is resumed, over its stream, without a try less."""
-    provider, real = Scripted(), hot_route.route_plain
+    provider, real = Scripted(), hot_send.claim_events
 
-    async def route_plain(*args: Any) -> list[Routed]:
-        routed = await real(*args)
+    async def claim_events(*args: Any, **named: Any) -> list[Claimed]:
+        claimed = await real(*args, **named)
         monkeypatch.setattr(Circuit, "closed", lambda circuit: False)
-        return routed
+        return claimed
 
     async with consuming(resources, provider):
         await wait_until(lambda: reading(resources))
-        monkeypatch.setattr(hot_route, "route_plain", route_plain)
+        monkeypatch.setattr(hot_send, "claim_events", claim_events)
         await post(resources, *await add_events(resources, event()))
         await wait_until(lambda: settled(resources))
     rows = await all_notifications(resources)
@@ -257,32 +150,33 @@ async def test_what_would_come_late_on_its_stream_is_left_to_the_relay(resources
 async def test_where_postgresql_s_answer_is_lost_what_was_claimed_is_sent(
     resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """Its lease counts from the first time that it was asked for."""
-    provider, real, real_begin, asked_s, began_s = Scripted(), hot_route.route_plain, Batch.begin, list[float](), list[float]()
+    """The lease counts from the second time: it was renewed."""
+    provider, real, real_begin, asked_s, began_s = Scripted(), hot_send.claim_events, Batch.begin, list[float](), list[float]()
 
-    async def losing(*args: Any) -> list[Routed]:
+    async def losing(*args: Any, **named: Any) -> list[Claimed]:
         asked_s.append(clock_s())
         if how == "answer lost" or len(asked_s) > 1:
-            routed = await real(*args)
+            claimed = await real(*args, **named)
         if len(asked_s) == 1:
             raise ConnectionError
-        return routed
+        return claimed
 
-    def begin(batch: Batch, claimed: Sequence[Claimed], claimed_s: float) -> None:
+    def begin(batch: Batch, events: Sequence[Underway], claimed_s: float) -> None:
         began_s.append(claimed_s)
-        real_begin(batch, claimed, claimed_s)
+        real_begin(batch, events, claimed_s)
 
-    monkeypatch.setattr(hot_route, "route_plain", losing)
+    monkeypatch.setattr(hot_send, "claim_events", losing)
     monkeypatch.setattr(Batch, "begin", begin)
     async with consuming(resources, provider):
         await wait_until(lambda: reading(resources))
-        await post(resources, *await add_events(resources, event()))
+        (event_pk,) = await add_events(resources, event())
+        await post(resources, event_pk)
         await wait_until(lambda: settled(resources))
     assert (len(asked_s), len(began_s)) == (2, 1)
-    assert began_s[0] <= asked_s[0]
-    rows = await all_notifications(resources)  # given back unsent where the lease was no longer fresh
-    assert [(r["status"], r["tries"], r["possible_duplicate"]) for r in rows] == [("SENT", 1, False)] * 3
-    assert all(r["claimed_at"] == r["created_at"] for r in rows if r["attempt"] == 1)
+    assert asked_s[0] < began_s[0] <= asked_s[1]
+    rows = await notifications_of(resources, event_pk)
+    assert [(r["status"], r["attempt"], r["tries"], r["possible_duplicate"]) for r in rows] == [("SENT", 1, 1, False)] * 3
+    assert sorted(provider.calls) == sorted(f"{r['id']}-0" for r in rows)
     assert [len(calls) for calls in provider.calls.values()] == [1] * 3
 
 
@@ -323,9 +217,12 @@ async def test_what_is_published_late_is_left_to_the_relay(resources: Resources)
 async def test_an_event_that_ended_in_silence_before_is_sent_over_the_stream(resources: Resources) -> None:
     """By it, others that are sent at once could be taken along."""
     has_room = cast("Any", SimpleNamespace(in_hand=InHand(10), room=SimpleNamespace(at_once=lambda: 10)))
-    route = Route(resources, Database(), AtOnce("me", {Channel.EMAIL: (has_room, has_room)}))
+    at_once = AtOnce(cast("Any", SimpleNamespace(me="me")), {Channel.EMAIL: (has_room, has_room)})
+    assert at_once._outlets[Channel.EMAIL].has_room(1)
     (event_pk,) = await add_events(resources, event(channels=(Channel.EMAIL,)))
     settled = list[object]()
-    await route([streams.Entry(b"1-1", event_pk, 2)], lambda _entry, verdict: settled.append(verdict))
+    await Route(resources, Database(), at_once)(
+        [streams.Entry(b"1-1", event_pk, 2)], lambda _entry, verdict: settled.append(verdict)
+    )
     assert [r["status"] for r in await all_notifications(resources)] == ["PENDING"]
     assert settled == [Acknowledge()]

@@ -216,6 +216,49 @@ async def test_a_lease_that_is_over_and_no_consumer(resources: Resources) -> Non
     assert line.endswith("mend: tidings consumers --channels EMAIL")
 
 
+async def sent_at_once(resources: Resources, lease: str) -> int:
+    """An event that was published long ago and is claimed; its lease is over at now() and so much."""
+    [event_pk] = await support.add_events(resources, support.event())
+    await support.change(resources, "event", event_pk, f"published_at = now() - {LONG_AGO}, due_at = now() - {LONG_AGO}")
+    claimed = "claimed_by = 'gone', claimed_at = now(), updated_at = now(), first_id = 8"
+    decided = """decisions = '{"EMAIL": {"use": true, "reason": "default"}}'"""
+    await support.change(resources, "event", event_pk, f"{claimed}, {decided}, lease_until = now() + interval '{lease}'")
+    return event_pk
+
+
+async def test_an_event_that_is_sent_at_once_is_no_trouble_though_its_entry_was_lost(resources: Resources) -> None:
+    await sent_at_once(resources, "1 min")
+    assert await troubles(resources) == []
+    assert any("1 owed (1 published, 0 parked; 1 in mid-send)" in f.says for f in await found(resources))
+
+
+async def test_once_its_lease_is_over_the_relay_publishes_it_again(resources: Resources) -> None:
+    event_pk = await sent_at_once(resources, "-0.5 s")
+    line = await trouble(resources)
+    assert line.startswith(f"warn  check events  — 1 event is owed and on no stream (such as {event_pk})")
+    assert "the relay publishes again" in line
+
+
+async def test_an_event_that_nobody_takes_over(resources: Resources) -> None:
+    await sent_at_once(resources, "-10 min")
+    line = await trouble(resources)
+    assert line.startswith("FAIL  check events  — 1 event is in mid-send with a consumer that is gone")
+    assert line.endswith("and nobody takes over; mend: tidings consumers")
+
+
+async def test_an_event_that_was_claimed_between_the_two_looks_is_no_trouble(resources: Resources) -> None:
+    [event_pk] = await support.add_events(resources, support.event())
+    await support.change(resources, "event", event_pk, f"published_at = now() - {LONG_AGO}, due_at = now() - {LONG_AGO}")
+    patience, redis = Patience.of(resources.settings), resources.redis
+    async with resources.pool.acquire() as pooled:
+        connection: Any = pooled
+        now, at = await store.clock(connection), await groups(redis)
+        look = await compare.first_look(connection, redis, EVENTS, now, at[EVENTS], patience, time.monotonic() + 5)
+        assert (await confirm(connection, redis, look, at[EVENTS], patience)).lost.ids == (str(event_pk),)
+        await support.change(resources, "event", event_pk, "claimed_by = 'me', lease_until = now() + interval '1 min'")
+        assert not (await confirm(connection, redis, look, at[EVENTS], patience)).lost
+
+
 async def test_pending_entries_of_a_consumer_that_is_gone(resources: Resources) -> None:
     _, [entry] = await carried_mails(resources, 1)
     await read_mails(resources, 1)

@@ -11,16 +11,19 @@ import pytest
 from app import streams
 from app.domain import Channel, Outgoing
 from app.resources import Resources
-from app.store.hot_route import Routed
+from app.store.hot_route import Case, Plain
+from app.store.hot_send import Claimed
 from app.store.owed import clock
 from app.streams import channel_stream
 from consumers import at_once
-from consumers.at_once import Batch, Claimed, Outlet
+from consumers.at_once import AtOnce, Batch, Outlet
 from consumers.channel_limit import ChannelLimit
 from consumers.circuit import Circuit
 from consumers.consumer import Consumer
 from consumers.database import Database
 from consumers.in_hand import InHand
+from consumers.record import Ended
+from consumers.sending import Underway
 from consumers.settle import Acknowledge, Back, CallOver, Leave, Publish, Published, Settle
 from tests.support import NOON
 
@@ -159,44 +162,93 @@ async def test_a_quarter_of_the_slots_is_kept_for_what_is_read(
         await task
 
 
-ROUTED = Routed(1, "e", "T", "u", (Channel.SMS,), 8, NOON, "{}", 0.0)
+def plain(event_pk: int, *channels: Channel) -> Plain:
+    return Plain(event_pk, "u", Case(channels, ",".join(channels), "{}"))
+
+
+def underway(first_id: int, *channels: Channel) -> Underway:
+    """An event of its own, claimed, whose notifications have the ids from `first_id` on."""
+    claimed = Claimed(first_id, f"e-{first_id}", "T", "u", channels, first_id, "{}", 0.0)
+    return Underway(claimed, streams.Entry(b"%d-1" % first_id, first_id, 1), lambda _entry, _verdict: None)
 
 
 def test_what_is_begun_holds_its_slot_until_it_is_over_and_redis_hears_of_retries_alone() -> None:
-    consumer, deliver = _Consumer(), _Deliver()
-    batch = Batch({Channel.SMS: outlet(consumer, deliver)}, {Channel.SMS: 3})
-    assert consumer.in_hand.reserved == 3
-    batch.begin([Claimed(n, Channel.SMS, ROUTED) for n in (8, 9, 10)], 0.0)
+    consumer, deliver, sending = _Consumer(), _Deliver(), _Sending()
+    batch = Batch(cast("Any", sending), {Channel.SMS: outlet(consumer, deliver)}, [plain(8 * n, Channel.SMS) for n in (1, 2, 3)])
+    assert (len(batch.events), consumer.in_hand.reserved) == (3, 3)
+    events = [underway(8 * n, Channel.SMS) for n in (1, 2, 3)]
+    batch.begin(events, 0.0)
     assert (consumer.in_hand.reserved, consumer.in_hand.free()) == (0, 7)
+    assert sending.followed == [events], "they are written, whatever becomes of their calls"
     (sent, settle), (again, settle_again), (gone, settle_gone) = deliver.begun
     settle(sent, CallOver())
+    assert consumer.in_hand.over == {b"row 8"}
     settle(sent, Acknowledge())
     settle_again(again, Back(3.0, published=Published(NOON, 5.0)))
     settle_gone(gone, Leave())
-    assert [verdict for _, verdict in consumer.settled] == [CallOver(), Publish(Outgoing(9, "e", "u", "T", NOON), 5.0)]
-    assert [*consumer.in_hand.entries] == [b"row 9"], "until it is published"
+    assert [verdict for _, verdict in consumer.settled] == [Publish(Outgoing(16, "e-16", "u", "T", NOON), 5.0)]
+    assert [*consumer.in_hand.entries] == [b"row 16"], "until it is published"
+
+
+def test_each_notification_of_an_event_tells_its_end_in_its_place() -> None:
+    deliver, sending = _Deliver(), _Sending()
+    outlets = {c: outlet(_Consumer(), deliver) for c in Channel}
+    batch = Batch(cast("Any", sending), outlets, [plain(8, Channel.EMAIL, Channel.PUSH), plain(16, Channel.PUSH)])
+    one, two = underway(8, Channel.EMAIL, Channel.PUSH), underway(16, Channel.PUSH)
+    batch.begin([one, two], 0.0)
+    assert [entry.row_id for entry, _ in deliver.begun] == [8, 9, 16]
+    for n, record in enumerate(deliver.records):
+        record(cast("Any", n))
+    assert sending.told == [(one, 0, 0), (one, 1, 1), (two, 0, 2)]
 
 
 def test_what_came_into_the_hand_another_way_is_not_begun_once_more() -> None:
-    """A process that stood still for longer than its lease: the relay published the row, and it was read here."""
+    """A process that stood still for longer than its lease: another published the row, and it was read here."""
     consumer, deliver = _Consumer(), _Deliver()
     consumer.in_hand.add(streams.Entry(b"4-1", 8, 1))
-    batch = Batch({Channel.SMS: outlet(consumer, deliver)}, {Channel.SMS: 2})
-    batch.begin([Claimed(8, Channel.SMS, ROUTED), Claimed(9, Channel.SMS, ROUTED)], 0.0)
+    events = [plain(8, Channel.SMS), plain(16, Channel.SMS)]
+    batch = Batch(cast("Any", _Sending()), {Channel.SMS: outlet(consumer, deliver)}, events)
+    batch.begin([underway(8, Channel.SMS), underway(16, Channel.SMS)], 0.0)
     ((entry, settle),) = deliver.begun
     settle(entry, Acknowledge())
-    assert entry.row_id == 9
+    assert entry.row_id == 16
     assert [*consumer.in_hand.entries] == [b"4-1"]
 
 
-def test_a_channel_gets_all_that_it_is_to_send_or_nothing() -> None:
-    sms, push = _Consumer(room=1), _Consumer(room=2)
-    wanted = {Channel.SMS: 2, Channel.PUSH: 2, Channel.EMAIL: 1}
-    batch = Batch({Channel.SMS: outlet(sms), Channel.PUSH: outlet(push)}, wanted)
-    assert batch.channels() == [Channel.PUSH]
-    assert (sms.in_hand.reserved, push.in_hand.reserved) == (0, 2)
+SMS, PUSH, EMAIL = Channel.SMS, Channel.PUSH, Channel.EMAIL
+
+
+@pytest.mark.parametrize(
+    ("events", "at_once"),
+    [
+        ([(PUSH,), (PUSH,)], [0, 1]),
+        ([(SMS, PUSH), (PUSH,)], [0, 1]),
+        ([(SMS, PUSH), (SMS,), (PUSH,)], [2]),
+        ([(PUSH,), (PUSH,), (PUSH,), (SMS,)], [3]),
+        ([(EMAIL, PUSH), (SMS, PUSH)], [1]),
+        ([(EMAIL,), (EMAIL, SMS)], []),
+        ([], []),
+    ],
+    ids=["one channel", "two", "one is full", "the other is full", "one is of another process", "all are", "nothing"],
+)
+def test_an_event_is_sent_at_once_where_each_of_its_channels_takes_all_that_the_batch_brings_it(
+    events: list[tuple[Channel, ...]], at_once: list[int]
+) -> None:
+    """Or not at all: no channel of it. Slots are reserved for what goes."""
+    consumers = {SMS: _Consumer(room=1), PUSH: _Consumer(room=2)}
+    given = [plain(8 * n, *channels) for n, channels in enumerate(events)]
+    batch = Batch(cast("Any", _Sending()), {c: outlet(consumer) for c, consumer in consumers.items()}, given)
+    assert batch.events == [given[n] for n in at_once]
+    going = [channel for n in at_once for channel in events[n]]
+    assert {c: consumer.in_hand.reserved for c, consumer in consumers.items()} == {c: going.count(c) for c in consumers}
     batch.close()
-    assert (sms.in_hand.reserved, push.in_hand.reserved) == (0, 0)
+    batch.close()
+    assert [consumer.in_hand.reserved for consumer in consumers.values()] == [0, 0]
+
+
+def test_nothing_is_sent_at_once_where_nobody_writes_it() -> None:
+    with AtOnce().batch([plain(8, PUSH)]) as batch:
+        assert batch.events == []
 
 
 async def test_who_routes_waits_for_room_that_will_come() -> None:
@@ -233,13 +285,29 @@ def outlet(consumer: "_Consumer", deliver: Any = None) -> Outlet:
 
 class _Deliver:
     def __init__(self, quick: bool = True) -> None:
-        self.begun, self.is_quick = list[tuple[streams.Entry, Settle]](), quick
+        self.begun, self.records, self.is_quick = list[tuple[streams.Entry, Settle]](), list[Callable[[Ended], None]](), quick
 
     def quick(self) -> bool:
         return self.is_quick
 
-    def begin(self, entry: streams.Entry, claim: object, claimed_s: float, settle: Settle) -> None:
+    def begin(
+        self, entry: streams.Entry, claim: object, claimed_s: float, settle: Settle, record: Callable[[Ended], None]
+    ) -> None:
         self.begun.append((entry, settle))
+        self.records.append(record)
+
+
+class _Sending:
+    me = "me"
+
+    def __init__(self) -> None:
+        self.followed, self.told = list[Sequence[Underway]](), list[tuple[Underway, int, object]]()
+
+    def follow(self, events: Sequence[Underway]) -> None:
+        self.followed.append(events)
+
+    def ended(self, event: Underway, place: int, end: object) -> None:
+        self.told.append((event, place, end))
 
 
 class _Room:

@@ -69,6 +69,28 @@ async def test_rows_from_before_the_leading_ones_lead_themselves(database_url: s
     await connection.close()
 
 
+async def test_events_from_before_they_were_claimed_are_claimed_by_nobody(database_url: str) -> None:
+    """And the room for a claim is left in the pages that are filled from then on."""
+    connection = await asyncpg.connect(database_url)
+    room = "select reloptions from pg_class where oid = 'event'::regclass"
+    of_today = await connection.fetchval(room)
+    await connection.execute("""
+        alter table event drop column claimed_by, drop column claimed_at, drop column lease_until, drop column first_id;
+        alter table event reset (fillfactor);
+        insert into event (event_id, type, user_id, payload, occurred_at, body_hash) values ('e', 'T', 'u', '{}', now(), '');
+    """)
+    assert await differences(database_url) == [
+        f"column event.{name} is missing" for name in ("claimed_at", "claimed_by", "first_id", "lease_until")
+    ]
+    await asyncio.gather(*(schema.apply(database_url) for _ in range(3)))
+    await schema.apply(database_url)
+    assert await differences(database_url) == []
+    assert await connection.fetchval(room) == of_today
+    (row,) = await connection.fetch("select status, claimed_by, claimed_at, lease_until, first_id from event")
+    assert tuple(row) == ("NEW", None, None, None, None)
+    await connection.close()
+
+
 async def test_apply_takes_away_the_indexes_that_others_took_the_place_of(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await connection.execute("""

@@ -112,6 +112,22 @@ async def test_the_story_shows_the_open_attempt(browser: httpx2.AsyncClient, res
     assert "consumer host-7-cd" in story
 
 
+async def test_the_story_shows_what_is_sent_at_once_before_it_has_rows(browser: httpx2.AsyncClient, resources: Resources) -> None:
+    [event_pk] = await support.add_events(resources, support.event("evt-1"))
+    row = await support.event_row(resources, event_pk)
+    await publish(resources.redis, EVENTS, [Outgoing(event_pk, "evt-1", "user_123", "ORDER_PLACED", row["published_at"])])
+    await create_group(resources.redis, EVENTS)
+    await read(resources.redis, EVENTS, "host-7-cd", 1, 1)
+    claimed = "claimed_by = 'host-7-cd', claimed_at = now(), lease_until = now() + interval '1 min', first_id = 8"
+    decided = """decisions = '{"SMS": {"use": true, "reason": "default"}}'"""
+    await support.change(resources, "event", event_pk, f"{claimed}, {decided}")
+    story = await page(browser, f"/events/{event_pk}")
+    assert "Being sent at once" in story
+    assert "SMS attempt 1: being sent for" in story
+    assert "In the hand of host-7-cd" in story
+    assert "EMAIL" not in story
+
+
 async def test_the_story_shows_the_raw_entry_while_it_is_on_its_stream(browser: httpx2.AsyncClient, resources: Resources) -> None:
     [event_pk] = await support.add_events(resources, support.event("evt-1"))
     assert "Not every entry was found" in await page(browser, f"/events/{event_pk}")

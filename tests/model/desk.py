@@ -1,16 +1,18 @@
 """Worlds without faults and without chance, in which nothing runs by itself: for directed scenarios."""
 
+import itertools
 from collections.abc import Iterable
 from random import Random
 from typing import Any
 
 from app.domain import Channel, Outcome, Status
 from app.streams import Entry
+from consumers.settle import Verdict
 from tests.model import duties, routing
 from tests.model.consumer import Consumer
 from tests.model.fake_redis import Away
 from tests.model.process import Process, Steps, Task
-from tests.model.rules import ALL, CHANNELS
+from tests.model.rules import ALL, CHANNELS, SETTINGS
 from tests.model.store_rest import Made
 from tests.model.tables import Notification
 from tests.model.world import World, handlers_of
@@ -61,29 +63,55 @@ class Certain(Random):
 
 
 class Router(Desk):
-    """An event, and a process that routes and may send at once."""
+    """An event, and two processes that route and may send at once. `settled`: what was said of the event's entries."""
 
     def __init__(self, *without: str, expires_in_s: float | None = None, outcome: Outcome = Outcome.SENT) -> None:
         super().__init__(*without)
         self.world.rng = certain = Certain()
         certain.outcome = outcome
-        self.process.consumers = {s: Consumer(self.process, s, *both) for s, both in handlers_of().items()}
-        for channel in CHANNELS:
-            self.redis.create_group(channel.lower())
-            self.process.consumers[channel.lower()].room.drained = True
+        for stream in duties.STREAMS:
+            self.redis.create_group(stream)
+        self.other = Process(self.world, "other", lambda _: None)
+        for process in (self.process, self.other):
+            process.consumers = {s: Consumer(process, s, *both) for s, both in handlers_of().items()}
+        self.has_room(self.process)
+        self.settled: list[Verdict] = []
         event = self.world.rest.insert_event("key", "ann", 0.0, expires_in_s)
         assert event is not None
         self.event = self.tables.events[event.row_id]
 
-    def route(self) -> Steps[None]:
-        return routing.route_one(self.process, Entry(b"1-1", self.event.id, 1), lambda _entry, _verdict: None)
+    def has_room(self, process: Process) -> None:
+        for channel in CHANNELS:
+            process.consumers[channel.lower()].room.drained = True
 
-    def loses_second_answer(self) -> None:
-        """Of PostgreSQL's: of the commit, or, where the look was enough, of the closer one."""
-        errors = iter([False, True])
+    def route(self, process: Process | None = None, deliveries: int = 1) -> Steps[None]:
+        entry = Entry(b"1-1", self.event.id, deliveries)
+        return routing.route_one(process or self.process, entry, lambda _, verdict: self.settled.append(verdict))
+
+    def takes_over(self) -> None:
+        """The other process gets the entry, when the lease is over by PostgreSQL's clock."""
+        self.tables.offset_s += SETTINGS.lease_s + 1
+        run(self.route(self.other, 2))
+
+    def write_before_calls_end(self) -> None:
+        """What was begun is cut where it makes its calls, and the event is written."""
+        *calls, write = self.calls()
+        for call in calls:
+            next(call)
+        run(write)
+
+    def run_next(self, times: int = 1) -> None:
+        """So many steps of what was begun, and of what follows from it."""
+        for _ in range(times):
+            for steps in self.calls():
+                run(steps)
+
+    def loses_answer(self, nth: int) -> None:
+        """Of PostgreSQL's. The second is that of the commit, or, where the look was enough, of the closer one."""
+        answers = itertools.count(1)
 
         def lose() -> None:
-            if next(errors, False):
+            if next(answers) == nth:
                 raise Away
 
         self.tables.lose = lose

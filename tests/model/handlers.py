@@ -1,6 +1,8 @@
 """What is done with the entries of a channel's stream, as consumers/deliver.py does: claim, send, record; and dead letters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from app.domain import Channel, Outcome
 from app.store.notifications import GO, Claim, ClaimVerdict, Ending
@@ -37,10 +39,30 @@ def publish(p: Process, made: Sequence[Made], until: float) -> Steps[None]:
             return
 
 
+class Held(NamedTuple):
+    """A claim in hand."""
+
+    entry: Entry
+    claim: Claim
+    open: Open
+    settle: Settle
+
+
+class Ended(NamedTuple):
+    """`ending` None: nothing was sent, and it is to be given back."""
+
+    held: Held
+    ending: Ending | None
+
+
+Record = Callable[[Ended], None]
+
+
 def deliver(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]:
     """Claims the batch and starts its sends."""
     w, asked = p.world, list[float]()
-    opens = {row_of(e): p.opened(row_of(e)) for e in entries}
+    rows = [w.tables.notifications[row_of(e)] for e in entries]
+    opens = {n.id: p.opened(n.id, n.channel, n.expires_at) for n in rows}
 
     def ask() -> list[Claim]:
         asked.append(w.t)
@@ -63,7 +85,8 @@ def deliver(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]
             w.silent[c.id] += 1
         if c.verdict in GO:
             attempt.attempt = c.attempt
-            p.spawn(send(p, entry, c, asked[0] if c.verdict is ClaimVerdict.RESUMED else asked[-1], attempt, settle))
+            claimed_s = asked[0] if c.verdict is ClaimVerdict.RESUMED else asked[-1]
+            p.spawn(send(p, Held(entry, c, attempt, settle), claimed_s, partial(tell, p)))
         else:
             p.closed(attempt)
             settle(entry, after_claim(c, RECLAIM_AFTER_S) if "reidle" in w.rules else _whole_window(c))
@@ -74,21 +97,30 @@ def _whole_window(c: Claim) -> Verdict:
     return Leave() if isinstance(verdict, Back) else verdict
 
 
-def send(p: Process, entry: Entry, c: Claim, claimed_s: float, attempt: Open, settle: Settle) -> Steps[None]:
-    w = p.world
+def send(p: Process, held: Held, claimed_s: float, record: Record) -> Steps[None]:
+    w, c = p.world, held.claim
     if "fresh" in w.rules and w.t - claimed_s + SETTINGS.provider_limit_s > SETTINGS.lease_s:
-        yield from give_back(p, entry, c, attempt, settle)
+        record(Ended(held, None))
         return
     outcome = w.rng.choices(OUTCOMES, WEIGHTS)[0]
-    w.called(c, outcome, attempt)
+    w.called(c, outcome, held.open)
     slow = outcome is Outcome.UNKNOWN or w.rng.random() < 0.2
     yield SETTINGS.provider_limit_s * (1 if slow else w.rng.uniform(0.01, 0.4))
-    attempt.outcome = outcome
-    ending, asked = ending_of(p, c, outcome), w.t
+    held.open.outcome = outcome
+    record(Ended(held, ending_of(p, c, held.open.channel, outcome)))
+
+
+def tell(p: Process, ended: Ended) -> None:
+    p.spawn(give_back(p, ended.held) if ended.ending is None else finish(p, ended.held, ended.ending))
+
+
+def finish(p: Process, held: Held, ending: Ending) -> Steps[None]:
+    w, c, asked = p.world, held.claim, p.world.t
     finished = yield from or_none(p.patiently(lambda: w.deliveries.finish(ending)))
-    w.told(c.id, c.attempt, outcome)
-    p.closed(attempt)
-    settle(entry, after_finish(finished, c.attempt, asked))
+    if held.open.outcome is not None:
+        w.told(c.id, c.attempt, held.open.outcome)
+    p.closed(held.open)
+    held.settle(held.entry, after_finish(finished, c.attempt, asked))
 
 
 def or_none(steps: Steps[Answer]) -> Steps[Answer | None]:
@@ -99,21 +131,20 @@ def or_none(steps: Steps[Answer]) -> Steps[Answer | None]:
         return None
 
 
-def give_back(p: Process, entry: Entry, c: Claim, attempt: Open, settle: Settle) -> Steps[None]:
+def give_back(p: Process, held: Held) -> Steps[None]:
     """Nothing is sent: the lease could end in mid-send, or the channel was paused."""
-    w, parked = p.world, None
+    w, c, parked = p.world, held.claim, None
     if "release" in w.rules:
         parked = yield from or_none(p.patiently(lambda: w.deliveries.release(c.id, c.attempt)))
     if parked is None:  # a successor was quicker
         w.silent[c.id] += "release" in w.rules
-    p.closed(attempt)
-    settle(entry, after_release(parked))
+    p.closed(held.open)
+    held.settle(held.entry, after_release(parked))
 
 
-def ending_of(p: Process, c: Claim, outcome: Outcome) -> Ending:
+def ending_of(p: Process, c: Claim, channel: Channel, outcome: Outcome) -> Ending:
     w = p.world
     known = outcome if "ambiguous" in w.rules or outcome is not Outcome.UNKNOWN else Outcome.UNAVAILABLE
-    channel: Channel = w.tables.notifications[c.id].channel
     jitter = 1 + SETTINGS.retry_jitter * w.rng.uniform(-1, 1)
     tries = min(c.tries if "tries" in w.rules else c.attempt, POLICIES[channel].max_tries)
     move = next_move(Result(known), tries, POLICIES[channel], jitter, RECLAIM_AFTER_S)

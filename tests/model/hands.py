@@ -14,54 +14,44 @@ from redis.exceptions import RedisError
 
 from app import streams
 from app.accept import prepare
-from app.domain import Channel, CrashPolicy, Outcome, Outgoing
+from app.domain import Channel, CrashPolicy, Outgoing
 from app.resources import Resources
-from app.store import hot, hot_route
+from app.store import hot_route, hot_send
 from app.store.events import insert_events
-from app.store.notifications import GO, Claim, ClaimVerdict, Ending, release
+from app.store.notifications import GO, Claim, ClaimVerdict
 from app.store.operate import cancel_notifications, replay_events, replay_notifications
 from app.store.owed import clock, end_dead_notifications
 from app.streams import EVENTS, Entry, channel_stream
 from consumers.database import Database
 from consumers.in_hand import InHand
+from consumers.record import Attempt, Ended
 from consumers.relay import Relay, watermark
-from consumers.retry import Result, next_move
 from consumers.route import Route
-from consumers.settle import Back, Settle, Verdict, settle_on_stream
-from consumers.verdicts import after_claim, after_dead, after_finish, after_release
+from consumers.sending import Sending, Underway
+from consumers.settle import Back, Verdict, settle_on_stream
+from consumers.verdicts import after_claim, after_dead
 from tests.model import shifted
+from tests.model.recording_hands import MAYBE_SENT, Held
 from tests.model.routing_hands import Slots, at_once, losing
 from tests.support import claim, event
 
-MAYBE_SENT = (Outcome.SENT, Outcome.UNKNOWN)
 JUDGED = (ClaimVerdict.AGAIN, ClaimVerdict.UNKNOWN, ClaimVerdict.CRASHED)  # by the crash rule
 CHANNELS = (Channel.EMAIL, Channel.SMS)
-
-
-@dataclass(eq=False)
-class Held:
-    """A claim in hand; `outcome` once the provider was called."""
-
-    me: str
-    stream: str
-    entry: Entry
-    claim: Claim
-    claimed_at: float
-    settle: Settle
-    outcome: Outcome | None = None
 
 
 @dataclass
 class Hands:
     """`passed_s` is how much time has passed by order, `held` the claims in hand, the counters are by notification.
 
-    `in_hands` is by consumer and stream, `told` what is to be settled.
+    `in_hands` is by consumer and stream, `unwritten` the events that are claimed, `ends` is to be recorded, `told` settled.
     """
 
     resources: Resources
     passed_s: float = 0.0
     held: list[Held] = field(default_factory=list)
     in_hands: dict[tuple[str, str], InHand] = field(default_factory=dict)
+    unwritten: list[tuple[Sending, Underway]] = field(default_factory=list)
+    ends: list[Ended] = field(default_factory=list)
     told: list[tuple[str, str, Entry, Verdict]] = field(default_factory=list)
     calls: Counter[int] = field(default_factory=Counter)
     sends: Counter[int] = field(default_factory=Counter)
@@ -80,6 +70,16 @@ class Hands:
         """Has everybody who lives settled all that was read or begun?"""
         living = {self.name(who) for who in ("a", "b")}
         return not any(hand.rows or hand.entries or hand.reserved for (me, _), hand in self.in_hands.items() if me in living)
+
+    def add(self, end: Ended) -> None:
+        """The part of the recorder."""
+        self.ends.append(end)
+
+    def uncalled(self) -> list[Held]:
+        return [held for held in self.held if held.outcome is None and not held.told]
+
+    def unended(self) -> list[Held]:
+        return [held for held in self.held if held.outcome is not None and not held.told]
 
     # ---- ways in
 
@@ -125,35 +125,38 @@ class Hands:
         It stands still once it has committed where there is a `reader`, who then has time to take what is owed.
         """
         entries, me, limit = await self.take(who, EVENTS, most), self.name(who), self.resources.settings.max_deliveries
-        settled: list[tuple[Entry, Any]] = []
         handler = Route(self.resources, Database(), at_once(self, me, channels, room))
         dead, alive = [e for e in entries if e.deliveries > limit], [e for e in entries if e.deliveries <= limit]
-        with losing(self, lost, lambda: self._lose_time(reader)):
-            await handler.dead(dead, lambda e, verdict: settled.append((e, verdict)))
-            await handler(alive, lambda e, verdict: settled.append((e, verdict)))
+
+        def settle(entry: Entry, verdict: Any) -> None:
+            self.told.append((me, EVENTS, entry, verdict))
+
+        with losing(self, lost, lambda: self.lose_time(reader)):
+            await handler.dead(dead, settle)
+            await handler(alive, settle)
         if dies:
             self.die(who)
         else:
-            await self._settle(me, EVENTS, settled)
-            await self._settle_told()
+            await self.settle_told()
 
-    async def _lose_time(self, reader: str) -> None:
-        """A lease ends, and `reader` takes over."""
+    async def lose_time(self, reader: str) -> None:
+        """A lease ends, and `reader` takes over: events, and what they lead to."""
         if reader:
-            await self.pass_time(self.resources.settings.lease_s + 1)
+            await self.pass_time(self.resources.settings.reclaim_after_s + 1)
+            await self.route(reader, 3, dies=False)
             await self.sweep()
             for channel in CHANNELS:
                 await self.claim(reader, channel, 3, answer_lost=False)
 
     async def route_and_die(self, who: str, most: int) -> None:
-        """Gone between its commit, which claims everything, and its calls."""
+        """Gone between its claim and its calls."""
         event_pks = [e.row_id for e in await self.take(who, EVENTS, most) if e.row_id is not None]
         plain = await hot_route.peek(self.resources.hot, event_pks)
-        await hot_route.route_plain(self.resources, plain, CHANNELS, self.name(who))
+        await hot_send.claim_events(self.resources, plain, self.name(who), again=False)
         self.die(who)
 
-    def hold(self, me: str, stream: str, entry: Entry, claim: Claim, settle: Settle, claimed_at: float) -> None:
-        self.held.append(Held(me, stream, entry, claim, claimed_at, settle))
+    def hold(self, me: str, attempt: Attempt, claimed_at: float) -> None:
+        self.held.append(Held(me, attempt, claimed_at))
 
     async def claim(self, who: str, channel: Channel, most: int, answer_lost: bool) -> None:
         """Entries of one channel into the hand; what may not be claimed goes where the product says."""
@@ -170,7 +173,8 @@ class Hands:
         for c in claims:
             assert c.verdict not in JUDGED or not self._leased(c.id), f"notification {c.id}: {c.verdict} under a live lease"
             if c.verdict in GO:
-                self.hold(me, stream, by_row[c.id], c, Slots(self, me, channel).settle, self.passed_s)
+                settle = Slots(self, me, channel).settle
+                self.hold(me, Attempt(channel, by_row[c.id], c, 0.0, settle, self.add), self.passed_s)
         window_s = self.resources.settings.reclaim_after_s
         await self._settle(me, stream, [(by_row[c.id], after_claim(c, window_s)) for c in claims if c.verdict not in GO])
 
@@ -191,60 +195,16 @@ class Hands:
             calm_s=0,
         )
 
-    async def call(self, held: Held, outcome: Outcome) -> None:
-        """The provider is called, unless the lease could end in mid-send: then the claim is given back."""
-        settings = self.resources.settings
-        if self.passed_s - held.claimed_at + settings.provider_limit_s > settings.lease_s:
-            await self.give_back(held)
-            return
-        c = held.claim
-        if self.sends[c.id]:
-            assert c.possible_duplicate, f"notification {c.id}, attempt {c.attempt}: the record does not say it may be doubled"
-        self.calls[c.id] += 1
-        self.sends[c.id] += outcome in MAYBE_SENT
-        self.excuses[c.id] += outcome is Outcome.UNKNOWN
-        held.outcome = outcome
-
-    async def give_back(self, held: Held, answer_lost: bool = False) -> None:
-        """Nothing was sent: told twice where the first answer was lost."""
-        self.held.remove(held)
-        for _ in range(1 + answer_lost):
-            parked = (await release(self.resources.pool, [(held.claim.id, held.claim.attempt)])).get(held.claim.id)
-        self.released.add((held.claim.id, held.claim.attempt))
-        await self._end(held, after_release(parked))
-
-    async def finish(self, held: Held, lost: str = "none", reader: str = "") -> None:
-        """The outcome is recorded, twice where the first answer was lost; then the entry is settled.
-
-        Where there is a `reader`, who records stands still before it has its answer.
-        """
-        assert held.outcome is not None
-        self.held.remove(held)
-        channel = next(c for c in CHANNELS if channel_stream(c) == held.stream)
-        settings, c = self.resources.settings, held.claim
-        move = next_move(Result(held.outcome), c.tries, settings.channel_policy(channel), 1.0, settings.reclaim_after_s)
-        ending = Ending(c.id, c.attempt, held.outcome, "hands", None, None, move.status, move.reason, move.wait_s, move.park)
-        asked_s = self.passed_s
-        (finished,) = await hot.finish(self.resources, [ending])
-        await self._lose_time(reader)
-        if lost == "commit":
-            (finished,) = await hot.finish(self.resources, [ending])
-        with losing(self, lost):
-            await self._end(held, after_finish(finished, c.attempt, asked_s))
-
     def die(self, who: str) -> None:
         """All that it had in hand is gone; nobody knows what its calls came to."""
         for held in [h for h in self.held if h.me == self.name(who)]:
             self.held.remove(held)
             self.excuses[held.claim.id] += held.outcome in MAYBE_SENT
-        self.told.clear()
+        self.unwritten = [(sending, event) for sending, event in self.unwritten if sending.me != self.name(who)]
+        self.told = [each for each in self.told if each[0] != self.name(who)]
         self.lives[who] += 1
 
-    async def _end(self, held: Held, verdict: Verdict) -> None:
-        held.settle(held.entry, verdict)
-        await self._settle_told()
-
-    async def _settle_told(self) -> None:
+    async def settle_told(self) -> None:
         told, self.told = self.told, []
         for me, stream, entry, verdict in told:
             await self._settle(me, stream, [(entry, verdict)])

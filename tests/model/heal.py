@@ -9,6 +9,7 @@ from app.domain import Channel, CrashPolicy, Outcome, Status
 from app.resources import Resources
 from tests.model import shifted
 from tests.model.hands import CHANNELS, Hands
+from tests.model.recording_hands import call, finish, write
 
 
 async def heal(hands: Hands, rounds: int = 40) -> bool:
@@ -37,11 +38,13 @@ async def _work(hands: Hands) -> int:
 
 
 async def _empty_hands(hands: Hands) -> None:
-    """Everything in hand is sent, or given back, and recorded."""
-    for held in [h for h in hands.held if h.outcome is None]:
-        await hands.call(held, Outcome.SENT)
-    for held in list(hands.held):
-        await hands.finish(held)
+    """Everything in hand is sent, or given back, and written or recorded."""
+    for held in hands.uncalled():
+        await call(hands, held, Outcome.SENT)
+    for held in hands.unended():
+        await finish(hands, held)
+    for who in ("a", "b"):
+        await write(hands, who, len(hands.unwritten))
 
 
 async def _all_final(resources: Resources) -> bool:

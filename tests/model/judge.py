@@ -6,6 +6,7 @@ unexcused     more sends than 1 + replays + attempts that a fault hit between ca
 at_most_once  a second send where none is allowed, and no operator asked for it
 unrecorded    a send after another, and the attempt does not say possible_duplicate
 hasty         the crash rule closed an attempt whose process was there to record it
+rowless       a call for a notification that no row tells of, or an event that is routed and lacks one
 untold        a consumer knew the outcome of an attempt, and its row says otherwise
 unnumbered    an attempt that was neither recorded nor given back
 needless      UNKNOWN although no provider was called, and no fault hit a claim
@@ -21,9 +22,9 @@ move          a change of status that app/domain.py does not allow
 
 from typing import TYPE_CHECKING
 
-from app.domain import CrashPolicy, Outcome, Reason, Status
+from app.domain import CrashPolicy, EventStatus, Outcome, Reason, Status
 from tests.model import faults
-from tests.model.rules import POLICIES, SETTINGS, SLOW_S
+from tests.model.rules import CHANNELS, POLICIES, SETTINGS, SLOW_S
 from tests.model.tables import Event, Notification
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def _in_hands(w: "World") -> list[int]:
 def judge(w: "World") -> None:
     for e in w.tables.events.values():
         _event(w, e)
+    for row_id in w.calls.keys() - w.tables.notifications.keys():
+        w.bad("rowless", f"notification {row_id}: {w.calls[row_id]} calls")
     for n in w.tables.notifications.values():
         _sends(w, n)
         _record(w, n)
@@ -69,7 +72,10 @@ def _event(w: "World", e: Event) -> None:
         w.bad("stuck", f"event {e.id}: {e.status}, due in {e.due_at - w.tables.now():.0f} s, published {e.published_at}")
     if w.deads[e.id] > (2 + e.replays if e.id in w.poison else 0):
         w.bad("dead", f"event {e.id}: {w.deads[e.id]} dead letters")
-    limited = any(n.event == e.id and n.reason is Reason.RATE_LIMITED for n in w.tables.notifications.values())
+    rows = [n for n in w.tables.notifications.values() if n.event == e.id]
+    if len(rows) != len(CHANNELS) and e.status is EventStatus.ROUTED:
+        w.bad("rowless", f"event {e.id}: routed, {len(rows)} notifications")
+    limited = any(n.reason is Reason.RATE_LIMITED for n in rows)
     if limited and e.user in UNDER_THE_LIMIT and not w.redis_went_back:
         w.bad("refused", f"event {e.id}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from app.domain import Outcome
+from app.domain import Channel, Outcome
 from consumers.database import REPEAT_AFTER_S
 from tests.model.fake_redis import Away
 from tests.model.rules import RECLAIM_AFTER_S, SETTINGS
@@ -29,6 +29,8 @@ class Open:
     """An attempt, or a claim that was asked for, until its end is recorded. `excused`: a fault hit it."""
 
     row_id: int
+    channel: Channel
+    expires_at: float | None
     attempt: int = 0
     sent: bool = False
     excused: bool = False
@@ -94,8 +96,8 @@ class Process:
             if attempt.sent or not sent_only:
                 self.world.excuse(attempt)
 
-    def opened(self, row_id: int) -> Open:
-        attempt = Open(row_id)
+    def opened(self, row_id: int, channel: Channel, expires_at: float | None, attempt_number: int = 0) -> Open:
+        attempt = Open(row_id, channel, expires_at, attempt_number)
         self.open.add(attempt)
         return attempt
 

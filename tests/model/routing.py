@@ -1,15 +1,15 @@
 """What is done with the entries of the events stream, as consumers/route.py does; and its dead letters.
 
-The short way of consumers/route_plain.py is in at_once.py.
+The short way of consumers/route_plain.py ends in at_once.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.store.owed import DeadVerdict
-from app.store.routing import EventVerdict
+from app.store.routing import EventRow, EventVerdict
 from app.streams import Entry
 from consumers.rate_limit import AGAIN_AFTER_S
-from consumers.settle import Acknowledge, Back
+from consumers.route import after_route
 from consumers.verdicts import after_dead
 from tests.model.at_once import route_plain
 from tests.model.consumer import Settle
@@ -28,16 +28,14 @@ def route(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[None]:
 
 def route_one(p: Process, entry: Entry, settle: Settle) -> Steps[None]:
     """What was delivered for the first time goes the short way, unless it needs a closer look."""
-    if entry.deliveries == 1 and (yield from look_and_route(p, row_of(entry))):
-        settle(entry, Acknowledge())
-    else:
+    if entry.deliveries > 1 or not (yield from look_and_route(p, entry, settle)):
         yield from look_closer(p, entry, settle)
 
 
-def look_and_route(p: Process, row_id: int) -> Steps[bool]:
+def look_and_route(p: Process, entry: Entry, settle: Settle) -> Steps[bool]:
     """False: it needs a closer look, or is over the limit."""
-    w = p.world
-    verdict, _ = yield from p.patiently(lambda: w.rest.read_event(row_id))
+    w, row_id = p.world, row_of(entry)
+    verdict, _ = yield from p.patiently(lambda: w.routes.look(row_id))
     if verdict is not EventVerdict.GO:
         return False
     if row_id in w.poison:
@@ -45,34 +43,35 @@ def look_and_route(p: Process, row_id: int) -> Steps[bool]:
     yield 0.0
     wait_s = yield from charge(p, row_id)
     yield 0.0
-    return wait_s == 0 and (yield from route_plain(p, row_id))
+    return wait_s == 0 and (yield from route_plain(p, entry, settle))
 
 
 def look_closer(p: Process, entry: Entry, settle: Settle) -> Steps[None]:
     w, row_id = p.world, row_of(entry)
-    verdict, due_in_s = yield from p.patiently(lambda: w.rest.read_event(row_id))
+    verdict, due_in_s = yield from p.patiently(lambda: w.routes.look(row_id))
     if row_id in w.poison and verdict is EventVerdict.GO:
         raise Died
     yield 0.0
-    if verdict in (EventVerdict.GO, EventVerdict.EXPIRED):
+    if verdict is EventVerdict.CLAIMED:
+        yield from commit_and_publish(p, lambda: w.routes.take_over(row_id))
+    elif verdict in (EventVerdict.GO, EventVerdict.EXPIRED):
         wait_s = (yield from charge(p, row_id)) if verdict is EventVerdict.GO else 0.0
         yield 0.0
         if wait_s > 0:
-            yield from p.patiently(lambda: w.rest.defer(row_id, wait_s))
+            yield from p.patiently(lambda: w.routes.defer(row_id, wait_s))
         else:
-            yield from commit_and_publish(p, row_id, verdict is EventVerdict.EXPIRED, wait_s < 0)
-    waits = verdict is EventVerdict.LATER
-    settle(entry, Back(min(max(due_in_s, 0.0), RECLAIM_AFTER_S)) if waits else Acknowledge())
+            yield from commit_and_publish(p, lambda: w.routes.route(row_id, verdict is EventVerdict.EXPIRED, wait_s < 0))
+    settle(entry, after_route(EventRow(row_id, "", "", "", None, None, verdict, due_in_s), RECLAIM_AFTER_S))
 
 
-def commit_and_publish(p: Process, row_id: int, expired: bool, refused: bool) -> Steps[None]:
+def commit_and_publish(p: Process, commit: Callable[[], list[Made]]) -> Steps[None]:
     w, asked = p.world, list[float]()
 
-    def commit() -> list[Made]:
+    def ask() -> list[Made]:
         asked.append(w.t)
-        return w.rest.route(row_id, expired, refused)
+        return commit()
 
-    made = yield from p.patiently(commit)
+    made = yield from p.patiently(ask)
     yield 0.0
     yield from publish(p, made, asked[-1] + SETTINGS.publish_within_s)
 
@@ -94,7 +93,9 @@ def dead_event(p: Process, entries: Sequence[Entry], settle: Settle) -> Steps[No
     w = p.world
     for entry in entries:
         row_id, verdict = row_of(entry), DeadVerdict.ENDED
+        if "dead_claimed" in w.rules:
+            yield from commit_and_publish(p, lambda: w.routes.take_over(row_id))  # noqa: B023
         if "dead_final" in w.rules:
-            verdict = yield from p.patiently(lambda: w.rest.end_dead_event(row_id))  # noqa: B023
+            verdict = yield from p.patiently(lambda: w.routes.end_dead(row_id))  # noqa: B023
         w.dead_letter(row_id, verdict)
         settle(entry, after_dead(verdict, ""))

@@ -1,6 +1,6 @@
-"""The product's own Route in the hands of test_machine.py: with slots for what it claims, and with answers that get lost."""
+"""The product's own Route in the hands of test_machine.py: with slots for what it claims, and answers that get lost."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,14 @@ from redis.exceptions import ConnectionError as RedisGone
 
 from app import streams
 from app.domain import Channel
-from app.store import hot_route, routing
+from app.store import hot_route, hot_send, routing, take_over
 from app.store.notifications import Claim
 from app.streams import Entry
-from consumers import database, publish, route, route_plain, settle
+from consumers import database, publish, route, route_plain, sending, settle
 from consumers.at_once import AtOnce
 from consumers.in_hand import InHand
+from consumers.record import Attempt, Ended
+from consumers.sending import Sending, Underway
 from consumers.settle import Settle
 
 if TYPE_CHECKING:
@@ -24,6 +26,21 @@ if TYPE_CHECKING:
 LOSSES = ("none", "none", "commit", "publication", "what is published")
 Call = Callable[..., Awaitable[Any]]
 Step = Callable[[], Awaitable[None]]
+
+
+class Writing(Sending):
+    """The product's own. It writes when it is told to (recording_hands.py); what it does not write is recorded there, too."""
+
+    def __init__(self, hands: "Hands", me: str) -> None:
+        recorder: Any = hands
+        super().__init__(hands.resources, database.Database(), recorder, me)
+        self._hands = hands
+
+    def follow(self, events: Sequence[Underway]) -> None:
+        self._hands.unwritten += [(self, event) for event in events]
+
+    def _queue(self, event: Underway) -> None:
+        """In its time."""
 
 
 @dataclass(eq=False)
@@ -59,14 +76,14 @@ class Slots:
         assert entry.id in self.in_hand.entries, f"nobody will settle {entry}"
         self.hands.told.append((self.me, self.stream, entry, verdict))
 
-    def begin(self, entry: Entry, claim: Claim, _claimed_s: float, settle: Settle) -> None:
-        self.hands.hold(self.me, self.stream, entry, claim, settle, self.made_at)
+    def begin(self, entry: Entry, claim: Claim, claimed_s: float, settle: Settle, record: Callable[[Ended], None]) -> None:
+        self.hands.hold(self.me, Attempt(self.channel, entry, claim, claimed_s, settle, record), self.made_at)
 
 
 def at_once(hands: "Hands", me: str, channels: tuple[Channel, ...], room: int) -> AtOnce:
     slots = {channel: Slots(hands, me, channel, room, hands.passed_s) for channel in channels}
     both: Any = {channel: (slot, slot) for channel, slot in slots.items()}
-    return AtOnce(me, both)
+    return AtOnce(Writing(hands, me), both)
 
 
 async def _nothing() -> None:
@@ -75,17 +92,20 @@ async def _nothing() -> None:
 
 @contextmanager
 def losing(hands: "Hands", lost: str, committed: Step = _nothing) -> Iterator[None]:
-    """The first answer of what is `lost` gets lost; `committed` is what goes on before who routes learns of its commit.
+    """The first answer of what is `lost` gets lost; `committed` is what goes on before who routes or writes learns of its commit.
 
     The own clock of processes is that of the test.
     """
     commit = ConnectionError("lost") if lost == "commit" else None
     calls = [
         (hot_route, "route_plain", _then(_losing(hot_route.route_plain, commit), committed)),
+        (hot_send, "claim_events", _then(_losing(hot_send.claim_events, commit), committed)),
+        (sending, "write", _then(_losing(hot_send.write, commit), committed)),
+        (route, "take_over", _losing(take_over.take_over, commit)),
         (route, "route_events", _losing(routing.route_events, commit)),
         (streams, "publish_all", _publishing(lost)),
         (database, "REPEAT_AFTER_S", 0),
-        *((module, "clock_s", lambda: hands.passed_s) for module in (route, route_plain, publish, settle)),
+        *((module, "clock_s", lambda: hands.passed_s) for module in (route, route_plain, publish, sending, settle)),
     ]
     with ExitStack() as patches:
         for module, name, made in calls:
@@ -104,9 +124,12 @@ async def _away(*_: Any) -> Any:
 
 
 def _then(call: Call, step: Step) -> Call:
-    async def slow(*args: Any) -> Any:
-        answer = await call(*args)
-        await step()
+    steps = [step]
+
+    async def slow(*args: Any, **named: Any) -> Any:
+        answer = await call(*args, **named)
+        if steps:
+            await steps.pop()()
         return answer
 
     return slow
@@ -116,8 +139,8 @@ def _losing(call: Call, error: Exception | None) -> Call:
     """Its first answer, after it took effect."""
     errors = [error] if error else []
 
-    async def losing(*args: Any) -> Any:
-        answer = await call(*args)
+    async def losing(*args: Any, **named: Any) -> Any:
+        answer = await call(*args, **named)
         if errors:
             raise errors.pop()
         return answer

@@ -30,14 +30,23 @@ RULES = {
     "fresh": "no send under a lease that could end in mid-send",
     "release": "a claim that is no longer fresh is given back: nothing was sent",
     "expiry": "what expired is neither claimed nor repeated by the crash rule",
-    "parked": "what is sent at once is parked: when its lease is over it is owed, whatever its stream still carries",
+    "claimed": "who routes, defers or ends an event leaves alone what somebody claimed to send it at once",
+    "own": "a claim of an event whose answer was lost is found again by who asked",
+    "kept": "the entry of a claimed event stays pending until its notifications are written",
+    "snapshot": "what ends while an event is being written does not count as written with it",
+    "waits": "and is recorded once that was answered: until then there may be no row",
+    "passed": "all ends of an event that was passed over as it was to be written are recorded one by one",
+    "taken_over": "what another has claimed begins as claimed where its event is taken over, and not as new: it may be sent",
+    "ids": "and with the ids that they have for who claimed it",
+    "dead_claimed": "a dead letter that is claimed is taken over as well, before it would end",
+    "event_lease": "the relay does not publish an event under a live lease: it is being sent",
+    "parked": "what is written or taken over under its lease is parked: it is owed when that is over, whatever is on its stream",
     "mine": "what came into the hand another way, while who routed it stood still, is not begun once more",
     "on_stream": "a retry of what is on no stream goes there as soon as it is recorded",
     "let_go": "and leaves the hand first, or its entry would be one of a row in hand",
     "dated": "and that record says when it was published: the relay need not",
     "due_now": "what is given back is due now, not when its lease would have ended",
     "asked": "what a read or a reclaim under way may bring has its slots, and is claimed by nobody who routes",
-    "refind": "what was claimed by a routing whose answer was lost is found again by who asked",
     "step_back": "Redis' clock stepped back: one round takes back everything pending",
 }
 ALL = frozenset(RULES)
@@ -62,6 +71,8 @@ POLICIES = {channel: SETTINGS.channel_policy(channel) for channel in CHANNELS}
 RECLAIM_AFTER_S = SETTINGS.reclaim_after_s
 
 ANSWER_S = (0.0, 0.0, 0.0, SETTINGS.redis_timeout_s / 2)  # what an answer of Redis takes: others act meanwhile
+LINGER_S = 2.0  # an event is written by then, whatever calls are under way
+FIRST_ATTEMPT = 1
 SLOTS = 3  # entries in one consumer's hand
 FAULTS_UNTIL_S = 120.0
 SLOW_S = 15 * RECLAIM_AFTER_S  # two poison entries, one after the other

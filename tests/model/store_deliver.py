@@ -67,8 +67,11 @@ class Deliveries:
         self._t.attempts.setdefault((n.id, n.attempt), Outcome.UNKNOWN)
         n.lease_until = None
 
-    def finish(self, told: Ending) -> Finish:
-        n, now, key = self._t.notifications[told.id], self._t.now(), (told.id, told.attempt)
+    def finish(self, told: Ending) -> Finish | None:
+        """None: there is no such row."""
+        n, now, key = self._t.notifications.get(told.id), self._t.now(), (told.id, told.attempt)
+        if n is None:
+            return None
         was, published_at = n.status, n.published_at
         same = n.attempt == told.attempt or "fence" not in self._rules
         late = "late_truth" in self._rules and self._late_truth(n, told)
@@ -101,8 +104,10 @@ class Deliveries:
         return crashed or (n.status is Status.UNKNOWN and told.outcome is not Outcome.UNKNOWN)
 
     def release(self, row_id: int, attempt: int) -> bool | None:
-        """Is the row parked now? None: it has a new owner."""
-        n = self._t.notifications[row_id]
+        """Is the row parked now? None: it has a new owner, or there is none."""
+        n = self._t.notifications.get(row_id)
+        if n is None:
+            return None
         mine = (Status.PROCESSING, Status.UNKNOWN) if "late_truth" in self._rules else (Status.PROCESSING,)
         if n.attempt == attempt and n.status in mine:
             if n.status is Status.UNKNOWN:

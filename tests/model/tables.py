@@ -22,6 +22,10 @@ class Event:
     status: EventStatus = EventStatus.NEW
     reason: Reason | None = None
     replays: int = 0
+    claimed_by: str = ""
+    claimed_at: float | None = None
+    lease_until: float | None = None
+    first_id: int = 0
 
     @property
     def done(self) -> bool:
@@ -46,7 +50,6 @@ class Notification:
     possible_duplicate: bool = False
     claimed_by: str = ""
     claimed_at: float | None = None
-    created_at: float = 0.0
     lease_until: float | None = None
 
     @property

@@ -22,7 +22,9 @@ def test_what_a_process_had_in_hand_that_died_does_not_wait_behind_the_backlog(w
     router = Router(*without)
     router.publish(100)
     run(router.route())
-    assert len(router.calls()) == BOTH, "both had begun, and end with their process"
+    router.write_before_calls_end()
+    assert router.world.calls.total() == BOTH, "both had begun, and end with their process"
+    router.calls()
     router.world.t += SETTINGS.lease_s - 1
     router.sweep(1, every_s=0)
     assert router.left() == 100, "nothing is published under a live lease"
@@ -53,8 +55,7 @@ def test_a_retry_that_waits_on_its_stream_is_not_published_by_the_relay_as_well(
 def test_a_retry_that_its_own_process_reads_comes_back_when_it_is_due(without: tuple[str, ...], due_in_s: float) -> None:
     router = Router(*without, outcome=Outcome.UNAVAILABLE)
     run(router.route())
-    for call in router.calls():
-        run(call)
+    router.run_next(2)
     reader, settling = router.process.consumers[STREAM], router.calls()
     while not router.redis.stream(STREAM).entries:
         for steps in settling:
@@ -74,8 +75,7 @@ def test_a_retry_that_its_own_process_reads_comes_back_when_it_is_due(without: t
 def test_a_retry_that_would_come_late_on_its_stream_is_left_to_the_relay(without: tuple[str, ...], left: int) -> None:
     router = Router(*without, outcome=Outcome.UNAVAILABLE)
     run(router.route())
-    for call in router.calls():
-        run(call)
+    router.run_next(2)
     router.world.t += RECLAIM_AFTER_S
     router.sweep_channels()
     assert router.left() == BOTH
@@ -100,20 +100,20 @@ def test_an_event_that_comes_again_while_it_is_sent_is_not_begun_again() -> None
     """Not even where an answer of PostgreSQL gets lost: what is looked for then would be found, in mid-send."""
     router = Router()
     run(router.route())
-    router.loses_second_answer()
+    router.loses_answer(2)
     run(router.route())
-    assert len(router.calls()) == BOTH
+    router.go_on()
+    assert router.world.calls.total() == BOTH
 
 
 @pytest.mark.parametrize(("without", "calls"), [((), 1), (("mine",), 2)], ids=["all rules", "mine"])
 def test_who_stood_still_past_its_lease_begins_nothing_that_it_has_read_meanwhile(without: tuple[str, ...], calls: int) -> None:
-    """By PostgreSQL's clock, which stepped forward. A relay published the row, and the reader is the first to go on."""
+    """By PostgreSQL's clock, which stepped forward. Another took the event over, and the reader is the first to go on."""
     router = Router(*without)
     steps = router.route()
-    while not router.tables.notifications:
+    while not router.event.claimed_by:
         next(steps)
-    router.tables.offset_s = SETTINGS.lease_s + 1
-    router.sweep_channels()
+    router.takes_over()
     reader = router.process.consumers[STREAM]
     reader._found_due = True
     run(reader._turn())
@@ -136,4 +136,5 @@ def test_what_expires_while_the_rate_limit_is_asked_is_not_sent(
     next(steps)  # looked at
     router.world.t += 60
     run(steps)
-    assert (len(router.calls()), router.event.status) == (calls, status)
+    router.go_on()
+    assert (router.world.calls.total(), router.event.status) == (calls, status)

@@ -21,8 +21,9 @@ from app.resources import Resources, open_resources
 from app.settings import Settings
 from tests.integration.conftest import WATCH, forbidden_moves
 from tests.model import doubled, shifted
-from tests.model.hands import CHANNELS, Hands, Held
+from tests.model.hands import CHANNELS, Hands
 from tests.model.heal import heal, judge, unaccounted
+from tests.model.recording_hands import Held, call, finish, give_back, write
 from tests.model.routing_hands import LOSSES
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "40"))
@@ -79,8 +80,8 @@ class Machine(RuleBasedStateMachine):
         """In one step, so that it is common to have something in mid-send that was claimed as it was routed."""
         self.do(self.hands.post(most, published=True))
         self.do(self.hands.route(who, most, dies=False, room=9))
-        for held in [h for h in self.hands.held if h.outcome is None]:
-            self.do(self.hands.call(held, outcome))
+        for held in self.hands.uncalled():
+            self.do(call(self.hands, held, outcome))
 
     @rule(who=WHO, channel=CHANNEL, most=FEW, lost=SELDOM)
     def claim(self, who: str, channel: Channel, most: int, lost: bool) -> None:
@@ -90,8 +91,8 @@ class Machine(RuleBasedStateMachine):
     def claim_and_call(self, who: str, channel: Channel, outcome: Outcome) -> None:
         """In one step, so that it is common to have something in mid-send."""
         self.do(self.hands.claim(who, channel, 3, answer_lost=False))
-        for held in [h for h in self.hands.held if h.outcome is None]:
-            self.do(self.hands.call(held, outcome))
+        for held in self.hands.uncalled():
+            self.do(call(self.hands, held, outcome))
 
     @rule(channel=CHANNEL)
     def both_get_an_entry_of_the_same_rows(self, channel: Channel) -> None:
@@ -106,24 +107,37 @@ class Machine(RuleBasedStateMachine):
         self.route_and_call(who, 2, Outcome.SENT)
         self.do(doubled.double_events(self.hands.resources))
         self.do(self.hands.route(who, 9, dies=False, room=9, lost=lost))
-        for held in [h for h in self.hands.held if h.outcome is None]:
-            self.do(self.hands.call(held, Outcome.SENT))
+        for held in self.hands.uncalled():
+            self.do(call(self.hands, held, Outcome.SENT))
 
-    @precondition(lambda self: any(h.outcome is None for h in self.hands.held))
+    @precondition(lambda self: bool(self.hands.uncalled()))
     @rule(which=st.integers(0, 9), outcome=st.sampled_from(Outcome))
     def call(self, which: int, outcome: Outcome) -> None:
-        self.do(self.hands.call(_one([h for h in self.hands.held if h.outcome is None], which), outcome))
+        self.do(call(self.hands, _one(self.hands.uncalled(), which), outcome))
 
-    @precondition(lambda self: any(h.outcome is not None for h in self.hands.held))
+    @precondition(lambda self: bool(self.hands.unended()))
     @rule(which=st.integers(0, 9), lost=LOST, reader=READER)
     def finish(self, which: int, lost: str, reader: str) -> None:
-        self.do(self.hands.finish(_one([h for h in self.hands.held if h.outcome is not None], which), lost, reader))
+        self.do(finish(self.hands, _one(self.hands.unended(), which), lost, reader))
 
-    @precondition(lambda self: any(h.outcome is None for h in self.hands.held))
+    @precondition(lambda self: bool(self.hands.uncalled()))
     @rule(which=st.integers(0, 9), lost=SELDOM)
     def give_back(self, which: int, lost: bool) -> None:
         """As where the channel was paused."""
-        self.do(self.hands.give_back(_one([h for h in self.hands.held if h.outcome is None], which), lost))
+        self.do(give_back(self.hands, _one(self.hands.uncalled(), which), "commit" if lost else "none"))
+
+    @precondition(lambda self: bool(self.hands.unwritten))
+    @rule(who=WHO, most=FEW, lost=LOST, reader=READER)
+    def write(self, who: str, most: int, lost: str, reader: str) -> None:
+        self.do(write(self.hands, who, most, lost, reader))
+
+    @rule(who=WHO, count=FEW, ended=st.integers(0, 6), outcome=st.sampled_from(Outcome), lost=LOST, reader=READER)
+    def send_at_once(self, who: str, count: int, ended: int, outcome: Outcome, lost: str, reader: str) -> None:
+        """In one step, so that it is common that an event is written with some ends, and with others not."""
+        self.route_and_call(who, count, outcome)
+        for held in self.hands.unended()[:ended]:
+            self.do(finish(self.hands, held))
+        self.do(write(self.hands, who, count, lost, reader))
 
     @rule()
     def sweep(self) -> None:

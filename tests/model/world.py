@@ -18,6 +18,7 @@ from tests.model.process import Died, Open, Process, Task
 from tests.model.rules import ALL, CHANNELS, FAULTS_UNTIL_S, POLICIES, QUIET_S, SETTINGS
 from tests.model.store_deliver import Deliveries
 from tests.model.store_rest import EVENTS, Made, Rest
+from tests.model.store_route import Routes
 from tests.model.tables import Notification, Tables
 
 USERS = {"ann": 3, "bob": 3, "cleo": 6}  # events each posts: cleo may go over the limit
@@ -33,7 +34,8 @@ class World:
         self.redis = FakeRedis(lambda: self.t, self._lose, self.rng)
         self.redis_ahead_s = self.redis.time()
         self.tables = Tables(lambda: self.t, self._lose, self.bad)
-        self.deliveries, self.rest = Deliveries(self.tables, rules, self.crash_rule), Rest(self.tables, rules)
+        self.deliveries = Deliveries(self.tables, rules, self.crash_rule)
+        self.routes, self.rest = Routes(self.tables, rules), Rest(self.tables, rules)
         self.adds, self.calls, self.sends, self.excuses, self.silent, self.deads = (Counter[int]() for _ in range(6))
         self.truths: dict[tuple[int, int], Outcome] = {}
         self.accepted_keys: set[str] = set()
@@ -140,19 +142,18 @@ class World:
 
     def called(self, c: Claim, outcome: Outcome, attempt: Open) -> None:
         """The provider is called."""
-        n = self.tables.notifications[c.id]
         if self.sends[c.id] and not c.possible_duplicate:
             self.bad("unrecorded", f"notification {c.id}, attempt {c.attempt}")
-        if n.expires_at is not None and self.tables.now() > n.expires_at + SETTINGS.lease_s + 2 and not self.clock_went_back:
-            self.bad("late", f"notification {c.id}: sent {self.tables.now() - n.expires_at:.0f} s after it expired")
+        past_s = self.tables.now() - (attempt.expires_at or float("inf"))
+        if past_s > SETTINGS.lease_s + 2 and not self.clock_went_back:
+            self.bad("late", f"notification {c.id}: sent {past_s:.0f} s after it expired")
         attempt.sent, attempt.excused = True, False
         self.calls[c.id] += 1
         self.sends[c.id] += outcome is Outcome.SENT or (outcome is Outcome.UNKNOWN and self.rng.random() < 0.5)
         if outcome is Outcome.UNKNOWN:
             self.excuse(attempt)
-        self.log(
-            attempt.row_id, "send, attempt", c.attempt, outcome, POLICIES[n.channel].crash_policy is CrashPolicy.AT_MOST_ONCE
-        )
+        at_most_once = POLICIES[attempt.channel].crash_policy is CrashPolicy.AT_MOST_ONCE
+        self.log(attempt.row_id, "send, attempt", c.attempt, outcome, at_most_once)
 
     def told(self, row_id: int, attempt: int, outcome: Outcome) -> None:
         """A finish was answered."""

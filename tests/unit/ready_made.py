@@ -42,6 +42,12 @@ def event(**other: Any) -> Event:
     return Event(**{**known, **other})
 
 
+def claimed(held_s: float = 27, **other: Any) -> Event:
+    """The event while it is sent at once: claimed 3 s ago, 97 s after it was accepted; a negative `held_s`: its hold is over."""
+    known = {"status": EventStatus.NEW.value, "claimed_by": "host-9-ff", "claimed_at": ago(3), "lease_until": ago(-held_s)}
+    return event(**{**known, "first_id": 70, "updated_at": ago(3), **other})
+
+
 def decisions(**reasons: str) -> dict[str, Any]:
     """What route stores: used for `default` and `opted_in`, otherwise not."""
     return {channel: {"use": reason in ("default", "opted_in"), "reason": reason} for channel, reason in reasons.items()}

@@ -39,7 +39,7 @@ class Line:
 
 def attempt(n: int, claimed_s: float) -> Attempt:
     whatever: Any = n
-    return Attempt(whatever, whatever, whatever, claimed_s, whatever)
+    return Attempt(whatever, whatever, whatever, claimed_s, whatever, whatever)
 
 
 def number(made: Attempt) -> int:
@@ -98,6 +98,22 @@ async def test_who_waits_too_long_is_given_back_and_fewer_may_wait_from_then_on(
         over.set()
 
 
+async def test_where_calls_take_no_time_one_caller_makes_them_all(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task for each would cost more than the call."""
+    callers = set[object]()
+
+    async def call(made: Attempt) -> None:
+        callers.add(asyncio.current_task())
+        line.called.append(number(made))
+
+    monkeypatch.setattr(line.calls, "_call", call)
+    line.add(*range(100))
+    await turns()
+    assert line.called == [*range(100)]
+    assert len(callers) <= 2
+    assert line.calls._callers == set()
+
+
 async def test_a_fault_in_one_call_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     line, settled = Line(1, monkeypatch), list[object]()
 
@@ -140,4 +156,4 @@ async def test_how_many_may_wait_follows_how_long_calls_take(line: Line) -> None
     assert (line.calls.ahead(), line.calls.quick()) == (0, False)
     for _ in range(5000):
         line.calls.took(0.0)
-    assert line.calls.ahead() > 1000
+    assert line.calls.ahead() == calling.AHEAD_MAX

@@ -15,7 +15,7 @@ from app.consistency.look import Look, Patience
 from app.doctor.finding import Level
 from app.settings import load_settings
 from app.store.consistency import OwedRow, Unsent
-from app.streams import Head
+from app.streams import EVENTS, Head
 from consumers import relay
 from tests.unit.test_pages import NO_REDIS, render
 from web.consistency import between, consistency
@@ -158,6 +158,14 @@ def test_one_line_where_it_adds_up() -> None:
         "ok    check email  — 10 owed (5 published, 2 parked, 3 sent at once; 4 in mid-send), "
         "5 entries carried (3 unread, 2 in hand or waiting for a retry)"
     )
+
+
+def test_events_in_mid_send_are_on_their_stream() -> None:
+    book = Book(EVENTS, Owed(published=5, in_flight=3), Carried(length=5, lag=2, pending=3, compared=5))
+    assert "5 owed (5 published, 0 parked; 3 in mid-send), 5 entries carried" in judge(SETTINGS, facts(book))[0].says
+    [late] = faults(facts(Book(EVENTS, lease_over=suspects(7, worst_s=99))))
+    assert late.startswith("FAIL  check events  — 1 event is in mid-send with a consumer that is gone (such as 7)")
+    assert late.endswith("and nobody takes over; mend: tidings consumers")
 
 
 def test_harmless_things_are_told_beside_it() -> None:

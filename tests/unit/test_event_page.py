@@ -9,6 +9,7 @@ from app.domain import EventStatus, Status
 from app.models import Attempt, Notification
 from tests.unit import ready_made as made
 from tests.unit.ready_made import SETTINGS, ago
+from web.parts import REFRESH_S
 from web.payload import SHOWN, pretty
 from web.story import Step, Story, story
 
@@ -164,6 +165,49 @@ def test_an_event_that_was_not_routed_says_why(event: dict[str, object], line: s
     page = story(SETTINGS, made.story_rows(made.event(**{"status": EventStatus.NEW.value, "decisions": None, **event})))
     assert lines(page.steps)[1] == line
     assert page.channels == ()
+
+
+def test_an_event_that_is_sent_at_once_is_told_as_the_rows_that_it_leads_to() -> None:
+    """Its claim is the first attempt on each channel, before any row says so."""
+    decided = made.decisions(SMS="opted_out", PUSH="default", EMAIL="opted_in")
+    page = story(SETTINGS, made.story_rows(made.claimed(decisions=decided)))
+    assert lines(page.steps)[1] == "1 min 37 s later | Being sent at once | consumer host-9-ff | held for another 27 s"
+    assert [(c.channel, c.sentence, c.badge and c.badge.text) for c in page.channels] == [
+        ("EMAIL", "being sent now, the user opted in", "PROCESSING"),
+        ("SMS", "not used, the user opted out", None),
+        ("PUSH", "being sent now, no preference stored", "PROCESSING"),
+    ]
+    assert mail(page) == ["0 ms later | Attempt 1: being sent now | for 3.0 s | consumer host-9-ff | held for another 27 s"]
+    assert [name.text for name in page.timeline.names] == ["Event", "EMAIL", "PUSH"]
+    assert (page.refresh_s, page.badge.text) == (REFRESH_S, "NEW")
+
+
+def test_a_claimed_event_whose_hold_ended_says_that_its_consumer_is_gone() -> None:
+    page = story(SETTINGS, made.story_rows(made.claimed(held_s=-20)))
+    assert lines(page.steps)[1].endswith(
+        "consumer host-9-ff | its hold ended 20 s ago: the consumer is gone, the next one to see its entry routes it"
+    )
+    assert mail(page)[0].endswith("the consumer is gone, the next one to see it decides")
+
+
+def test_what_was_sent_at_once_reads_in_the_order_in_which_it_happened() -> None:
+    sent = made.notification(created_at=ago(99.98), claimed_at=ago(99.98), published_at=None)
+    event = made.event(claimed_by="host-1-ab", claimed_at=ago(99.98), lease_until=ago(70))
+    page = story(SETTINGS, made.story_rows(event, [sent], [made.attempt(started=99.98, took=0.012)]))
+    assert lines(page.steps)[1] == "20 ms later | Routed"
+    assert mail(page) == ["0 ms later | Attempt 1: sent | took 12 ms | provider simulated | consumer host-1-ab"]
+
+
+def test_an_event_that_another_routed_says_who_had_sent_it() -> None:
+    lost = made.notification(Status.PROCESSING, created_at=ago(80), claimed_by="gone", claimed_at=ago(80), lease_until=ago(50))
+    event = made.event(claimed_by="gone", claimed_at=ago(80), lease_until=ago(50), updated_at=ago(20))
+    page = story(SETTINGS, made.story_rows(event, [lost]))
+    assert lines(page.steps)[1] == (
+        "1 min 20 s later | Routed | sent at once by gone, whose hold ended before it recorded what came of it"
+    )
+    assert mail(page)[0].startswith(
+        "0 ms later | Attempt 1: being sent now | for 1 min 20 s | consumer gone | its hold ended 50 s"
+    )
 
 
 def test_a_payload_is_readable_and_harmless() -> None:

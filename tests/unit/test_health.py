@@ -8,13 +8,16 @@ from app.domain import Channel
 from app.settings import load_settings
 from app.stream_stats import StreamStats
 from app.streams import channel_stream
+from app.tally import Kind
 from tests.unit import ready_made as made
 from tests.unit.ready_made import ago, consumer
+from tests.unit.test_pages import NO_POSTGRESQL
 from web.away import POSTGRESQL, REDIS, Away
 from web.backlog_queries import Backlog
 from web.cards import cards
 from web.counts import Owed, OwedRows
 from web.health import Health, Level, Pace, Patience, findings, health
+from web.rate_queries import RateRows
 
 LIMITS = Patience(silent_s=30, in_hand_s=180, lost_s=60)
 GONE = {"consumers": (consumer(idle_s=48), consumer(idle_s=300))}
@@ -192,6 +195,10 @@ def test_a_stream_that_nobody_reads_is_told_once() -> None:
 
 
 def test_a_channel_that_sends_past_its_stream_works() -> None:
-    seen = made.snapshot(backlog=made.backlog(push=Backlog(in_flight=3)))
+    """A call that takes long has its row meanwhile; of one that is over at once only the count tells."""
+    counted: dict[tuple[str, str], int] = {(Channel.SMS, Kind.ACCEPTED): 3, (Channel.EMAIL, Kind.SENT): 1}
+    seen = made.snapshot(backlog=made.backlog(push=Backlog(in_flight=3)), rates=RateRows(15.0, counted))
     badges = {card.title: card.badge.text for card in cards(load_settings(_env_file=None), seen, [], {})}
-    assert badges == {"Events": "idle", "EMAIL": "idle", "SMS": "idle", "PUSH": "working"}
+    assert badges == {"Events": "idle", "EMAIL": "working", "SMS": "idle", "PUSH": "working"}
+    away = made.snapshot(backlog=NO_POSTGRESQL, rates=NO_POSTGRESQL)
+    assert {card.badge.text for card in cards(load_settings(_env_file=None), away, [], {})} == {"idle"}

@@ -13,6 +13,7 @@ from web.entries import Found, Wanted, wanted_entries
 from web.entry_views import entry_note, entry_view
 from web.next_steps import next_steps
 from web.paused import halted
+from web.story import story
 
 NEW = {"status": EventStatus.NEW.value, "decisions": None}
 
@@ -98,6 +99,20 @@ def test_an_event_that_is_not_routed_yet(row: dict[str, Any], sentence: str) -> 
     assert more == ["What is not sent in 2 min (2026-11-22 03:02:00Z) never will be: it expires then."]
 
 
+def test_an_event_that_is_sent_at_once() -> None:
+    live, mail, sms, _ = story(SETTINGS, made.story_rows(made.claimed())).next
+    assert live == (
+        "It is being sent at once, and is routed when what came of that is recorded. If that is not done when its hold ends, "
+        "in 27 s (2026-11-22 03:00:27Z), its consumer is gone, and another takes over."
+    )
+    assert mail.startswith("EMAIL: the provider has 22 s left to answer.")
+    assert sms.endswith("and it ends as UNKNOWN, and is not sent again.")
+    over, mail, sms, _ = story(SETTINGS, made.story_rows(made.claimed(held_s=-20, claimed_at=ago(50)))).next
+    assert over.startswith("Its consumer is gone. Whoever meets its entry next, within about 1 min, routes it as it was decided")
+    assert mail.endswith("settles it: it is sent again, marked as a possible duplicate.")
+    assert sms.endswith("settles it: it ends as UNKNOWN, and is not sent again.")
+
+
 def test_only_what_is_unfinished_and_published_has_an_entry() -> None:
     rows = made.story_rows(
         made.event(),
@@ -109,6 +124,7 @@ def test_only_what_is_unfinished_and_published_has_an_entry() -> None:
     )
     assert wanted_entries(rows) == [Wanted("tidings:{0}:sms", 2, ago(99.98))]
     assert wanted_entries(made.story_rows(made.event(**NEW))) == [Wanted("tidings:{0}:events", 7, ago(100))]
+    assert wanted_entries(made.story_rows(made.claimed())) == [Wanted("tidings:{0}:events", 7, ago(100))], "until it is routed"
     assert entry_note(rows, 1, "redis-cli") == ""
     assert "redis-cli XRANGE 'tidings:{0}:sms' 1795316298520 1795316306020" in entry_note(rows, 0, "redis-cli")
     assert entry_note(made.story_rows(made.event()), 0, "redis-cli").startswith("None: what is finished is deleted")

@@ -106,6 +106,7 @@ def hostile_pages() -> list[Any]:
         page_of(streams=made.streams(), pauses={Channel.EMAIL: [made.pause(HOSTILE)]}),
         page_of(streams=Away(REDIS, HOSTILE), owed=Away(POSTGRESQL, HOSTILE)),
         story(SETTINGS, made.story_rows(event, [failed], [tried])),
+        story(SETTINGS, made.story_rows(made.claimed(decisions={HOSTILE: {"use": True}}, claimed_by=HOSTILE, payload=HOSTILE))),
         pages.found(HOSTILE, made.events(event), True, LIMIT),
         pages.cannot_read(Away(POSTGRESQL, HOSTILE)),
     ]

@@ -9,6 +9,7 @@ from app.domain import EventStatus, Status
 from app.models import Attempt, Event
 from tests.unit import ready_made as made
 from tests.unit.ready_made import HOSTILE, LIMIT, ago
+from web.claimed import with_claimed
 from web.lanes import DRAWN, lanes_of
 from web.scale import CUT_WIDTH, make_scale, round_step
 from web.timeline import LEAST, LEFT, RIGHT, WIDTH, Timeline, timeline
@@ -87,6 +88,16 @@ def test_an_event_without_notifications(status: EventStatus) -> None:
     for row in ({}, {"due_at": ago(-HOUR), "published_at": None}, {"created_at": ago(-5), "updated_at": ago(0)}):
         event = made.event(status=status.value, decisions=None, reason="expired", **row)
         inside(timeline(made.story_rows(event), LIMIT))
+
+
+@pytest.mark.parametrize("held_s", [27, -20])
+def test_an_event_that_is_sent_at_once_has_its_lanes_before_its_rows(held_s: float) -> None:
+    drawn = timeline(with_claimed(made.story_rows(made.claimed(held_s, decisions=made.decisions(PUSH="default")))), LIMIT)
+    assert [name.text for name in drawn.names] == ["Event", "PUSH"]
+    [bar] = drawn.bars
+    assert (bar.kind, bar.x + bar.width, bar.says) == ("open", drawn.now_x, "PUSH attempt 1: being sent for 3.0 s")
+    assert drawn.marks[-1].says == "To be routed, 1 min 40 s after it was accepted"
+    inside(drawn)
 
 
 def test_all_at_the_same_instant() -> None:
