@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from app import streams
 from app.accept import prepare
-from app.domain import Channel, CrashPolicy, Outgoing
+from app.domain import Channel, CrashPolicy, Outcome, Outgoing
 from app.resources import Resources
 from app.store import hot_route, hot_send
 from app.store.events import insert_events
@@ -44,6 +44,7 @@ class Hands:
     """`passed_s` is how much time has passed by order, `held` the claims in hand, the counters are by notification.
 
     `in_hands` is by consumer and stream, `unwritten` the events that are claimed, `ends` is to be recorded, `told` settled.
+    `truths` is by notification and attempt: how it ended, as soon as that is recorded.
     """
 
     resources: Resources
@@ -56,6 +57,7 @@ class Hands:
     calls: Counter[int] = field(default_factory=Counter)
     sends: Counter[int] = field(default_factory=Counter)
     excuses: Counter[int] = field(default_factory=Counter)
+    truths: dict[tuple[int, int], Outcome] = field(default_factory=dict)
     released: set[tuple[int, int]] = field(default_factory=set)
     lives: Counter[str] = field(default_factory=Counter)
     forgot: bool = False

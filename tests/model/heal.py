@@ -69,8 +69,8 @@ async def unaccounted(resources: Resources) -> dict[str, tuple[int, int]]:
     return wrong
 
 
-def judge(hands: Hands, rows: Sequence[Mapping[str, Any]], numbers: set[tuple[int, int]]) -> list[str]:
-    """What is wrong with the notifications at the end; `numbers`: (notification, number) of the attempt rows."""
+def judge(hands: Hands, rows: Sequence[Mapping[str, Any]], attempts: Mapping[tuple[int, int], str]) -> list[str]:
+    """What is wrong with the notifications at the end; `attempts`: the outcome by notification and number."""
     wrong: list[str] = []
     for n in rows:
         policy = hands.resources.settings.channel_policy(Channel(n["channel"]))
@@ -86,7 +86,10 @@ def judge(hands: Hands, rows: Sequence[Mapping[str, Any]], numbers: set[tuple[in
             wrong.append(told("SENT, and nothing was sent"))
         if n["expires_at"] is not None and n["created_at"] >= n["expires_at"]:
             wrong.append(told("routed after it had expired"))
-        missing = {(n["id"], k + 1) for k in range(n["attempt"])} - numbers - hands.released
+        missing = {(n["id"], k + 1) for k in range(n["attempt"])} - attempts.keys() - hands.released
         if missing:
             wrong.append(told(f"attempts without a row: {sorted(missing)}"))
+    for attempt, known in hands.truths.items():
+        if known is not Outcome.UNKNOWN and attempts.get(attempt) != known:
+            wrong.append(f"notification and attempt {attempt}: {known}, recorded {attempts.get(attempt)}")
     return wrong

@@ -74,7 +74,7 @@ async def write(hands: "Hands", who: str, most: int, lost: str = "none", reader:
         await batch[0][0]._write([event for _, event in batch])
     for end in known:
         if not any(end is left for left in hands.ends):
-            hands.held.remove(_held(hands, end))
+            _recorded(hands, _held(hands, end))
     await record(hands)
     await hands.settle_told()
 
@@ -84,7 +84,7 @@ async def record(hands: "Hands", lost: str = "none", reader: str = "") -> None:
     ends, hands.ends = hands.ends, []
     for end in ends:
         held = _held(hands, end)
-        hands.held.remove(held)
+        _recorded(hands, held)
         verdict = await (_release(hands, held, lost) if end.result is None else _finish(hands, held, end.result, lost, reader))
         with losing(hands, lost):
             held.attempt.settle(held.entry, verdict)
@@ -99,6 +99,12 @@ async def _end(hands: "Hands", held: Held, result: Result | None, lost: str = "n
 
 def _never() -> Ending:
     raise AssertionError("an end that is written with its event needs no judgement")
+
+
+def _recorded(hands: "Hands", held: Held) -> None:
+    hands.held.remove(held)
+    if held.outcome is not None:
+        hands.truths[held.claim.id, held.claim.attempt] = held.outcome
 
 
 def _held(hands: "Hands", end: Ended) -> Held:

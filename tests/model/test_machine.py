@@ -187,8 +187,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         assert self.do(heal(self.hands)), "not everything became final"
         rows = [dict(r) for r in self.do(self.resources.pool.fetch("select * from notification order by id"))]
-        attempts = self.do(self.resources.pool.fetch("select notification_id, number from attempt"))
-        assert judge(self.hands, rows, {(r["notification_id"], r["number"]) for r in attempts}) == []
+        attempts = self.do(self.resources.pool.fetch("select notification_id, number, outcome from attempt"))
+        assert judge(self.hands, rows, {(r["notification_id"], r["number"]): r["outcome"] for r in attempts}) == []
 
 
 def _one(held: list[Held], which: int) -> Held:
