@@ -25,7 +25,7 @@ get_logger = structlog.get_logger
 PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s@]*@")
 
 
-Line: TypeAlias = tuple[str, dict[str, object]]
+Line: TypeAlias = tuple[str, dict[str, object]]  # what happened, and its fields
 
 
 class Unfailing:

@@ -52,16 +52,15 @@ class Outlet:
         """For `n` that are sent at once."""
         return self.consumer.room.at_once() >= n
 
+    def may_take(self, n: int) -> bool:
+        """Is there room for `n`, or could there be soon, since calls are quick?"""
+        return self.has_room(n) or (self._deliver.quick() and self.consumer.room.may_come(n))
+
     async def until_room(self, n: int, until_s: float) -> None:
-        """Waits for room for `n` until `until_s` (of time.monotonic()): where calls are quick, and it was not in vain lately."""
+        """Waits for room for `n` until `until_s` (of time.monotonic()): where it may come, and a wait was not in vain lately."""
         while not self.has_room(n):
             now_s = time.monotonic()
-            if (
-                now_s < self._in_vain_until_s
-                or now_s >= until_s
-                or not self._deliver.quick()
-                or not self.consumer.room.may_come(n)
-            ):
+            if now_s < self._in_vain_until_s or now_s >= until_s or not self.may_take(n):
                 return
             await self.consumer.in_hand.until_change(until_s - now_s)
             if time.monotonic() >= until_s:
@@ -120,11 +119,11 @@ class AtOnce:
         self.me = sending.me if sending else ""
 
     async def until_room(self, events: Sequence[Plain]) -> None:
-        """Waits a moment where room will come soon: over the stream it costs half as much again."""
-        until_s = time.monotonic() + WAIT_S
-        for channel, n in wanted(events).items():
-            if channel in self._outlets:
-                await self._outlets[channel].until_room(n, until_s)
+        """Waits a moment where room will come soon, in all channels of an event: over the streams it costs twice as much."""
+        until_s, parts = time.monotonic() + WAIT_S, wanted(events)
+        may = {c for c, n in parts.items() if c in self._outlets and self._outlets[c].may_take(n)}
+        for channel in wanted([event for event in events if may.issuperset(event.case.channels)]):
+            await self._outlets[channel].until_room(parts[channel], until_s)
 
     @contextmanager
     def batch(self, events: Sequence[Plain]) -> Iterator[Batch]:

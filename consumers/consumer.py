@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 LANES = 2
 BATCH_MAX = 250
+SPARE = 4 * BATCH_MAX  # what is sent, or written, and not settled yet: the next batches need not wait for it
 AGAIN_AFTER_S = 0.25  # pause after Redis failed
 ALONE_WAIT_MAX = 1 / 60  # of the reclaim window
 FAULT_PAUSE_S = 0.5
@@ -70,7 +71,7 @@ class Consumer:
     ) -> None:
         settings = resources.settings
         self.stream, self.name, self.handler = stream, name, handler
-        self.in_hand = InHand(slots, spare=4 * BATCH_MAX)
+        self.in_hand = InHand(slots, spare=SPARE)
         self.room = Room(self.in_hand, limit, circuit, ahead)
         self._limit, self._circuit, self._alone = limit, circuit, alone or Alone()
         self._alone.join(self.in_hand)

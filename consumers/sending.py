@@ -1,7 +1,7 @@
 """Events that this process has claimed as a whole: their calls are under way, and then they are written with their ends.
 
 An event is written once all its calls are over, or a moment after it was claimed. What ends later, or was not sent, is recorded
-as any other end (record.py); so is what another has routed meanwhile, since the lease was over.
+as any other end (record.py); so is what another has taken over meanwhile.
 """
 
 import asyncio

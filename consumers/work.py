@@ -22,7 +22,7 @@ from consumers.alone import Alone
 from consumers.at_once import AtOnce
 from consumers.channel_limit import ChannelLimit
 from consumers.circuit import Circuit
-from consumers.consumer import BATCH_MAX, LANES, Consumer
+from consumers.consumer import BATCH_MAX, LANES, SPARE, Consumer
 from consumers.database import Database
 from consumers.deliver import Deliver
 from consumers.faults import follow_faults
@@ -105,7 +105,7 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
         for c, deliver in delivers.items()
     }
     route = Route(resources, database, AtOnce(sending, channels))
-    slots = (LANES + 4) * BATCH_MAX
+    slots = LANES * BATCH_MAX + SPARE  # what is sent at once is in hand until it is written
     events = Consumer(resources, database, EVENTS, name, route, slots, alone=alone, acknowledge=acks, pace_s=PACE_S)
     consumers = [events, *(consumer for consumer, _ in channels.values())]
     signs = {

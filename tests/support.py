@@ -27,6 +27,7 @@ from tests.conftest import wait_until
 Answer = TypeVar("Answer")
 
 NOON = datetime(2026, 3, 31, 12, 0, tzinfo=UTC)
+RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
 
 
 def event(event_id: str | None = None, **other: Any) -> Event:

@@ -90,8 +90,8 @@ def _card(s: StreamStats, cli: str, seen: Snapshot, found: Sequence[Finding], ch
 
 
 def _sending(channel: Channel, seen: Snapshot) -> bool:
-    """Is a call under way, or did one end just now? What is sent as it is routed is on no stream, and where that takes a few
-    milliseconds it has no row before.
+    """Is a call under way, or did one end just now? What is sent at once is on no stream, and where that takes a few milliseconds
+    it has no row before.
     """
     known = {} if isinstance(seen.lately.backlog, Away) else seen.lately.backlog
     return known.get(channel, Backlog()).in_flight > 0 or paces(seen)[channel_stream(channel)].tries > 0

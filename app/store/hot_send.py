@@ -11,6 +11,7 @@ from app.domain import Channel
 from app.resources import Resources
 from app.store.batch import REFUSED, TEXT_MAX, all_or_each, repeat_deadlocks
 from app.store.hot_route import DUE, NOT_YET, Plain
+from app.store.take_over import take_over
 
 # A repetition ($5) finds what it claimed the first time. The status stays, and so does every index.
 CLAIM_EVENTS = f"""
@@ -96,15 +97,15 @@ async def claim_events(resources: Resources, events: Sequence[Plain], me: str, a
 
     try:
         return await repeat_deadlocks(sorted(events), run)
-    except NOT_YET:
+    except (*REFUSED, *NOT_YET):
         return []
 
 
 async def write(resources: Resources, me: str, writes: Sequence[Write]) -> set[int]:
     """Route events that `me` has claimed, and insert their notifications: committed on return. The ids of those written as told.
 
-    What is not among them is to be recorded as any other end: another routed the event after the lease was over, or an earlier
-    call did whose answer was lost, or PostgreSQL refused what a provider said.
+    What is not among them is to be recorded as any other end: another took the event over, or an earlier call wrote it whose
+    answer was lost, or PostgreSQL refused what a provider said, and it is taken over here.
     """
 
     async def run(part: Sequence[Write]) -> list[int]:
@@ -114,8 +115,8 @@ async def write(resources: Resources, me: str, writes: Sequence[Write]) -> set[i
     try:
         return set(await repeat_deadlocks(sorted(writes, key=lambda w: w.event_pk), run))
     except REFUSED:
-        untold = [w._replace(sent=[None] * len(w.channels)) for w in sorted(writes, key=lambda w: w.event_pk)]
-        await all_or_each(untold, run, lambda _write, _error: [])
+        ids = sorted(w.event_pk for w in writes)
+        await all_or_each(ids, lambda part: take_over(resources.pool, part), lambda _id, _error: [])
         return set()
 
 

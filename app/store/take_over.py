@@ -1,4 +1,4 @@
-"""An event that was claimed to be sent at once, and whose entry came to another: what was sent of it only its claimer knows."""
+"""An event that was claimed to be sent at once, and is routed without a word on what was sent of it: only its claimer knows."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

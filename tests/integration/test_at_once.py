@@ -29,6 +29,7 @@ from consumers.settle import Acknowledge, Publish, settle_on_stream
 from tests.integration.consuming import consuming, entries_added, post, reading, settled
 from tests.support import (
     NOON,
+    RULES,
     Scripted,
     add_events,
     add_notifications,
@@ -39,7 +40,6 @@ from tests.support import (
 )
 
 Wait = Callable[..., Awaitable[Any]]
-RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
 
 
 async def rows_on(resources: Resources, stream: str) -> list[int]:

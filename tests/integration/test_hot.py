@@ -18,6 +18,7 @@ from app.store.notifications import Ending, judge_claims, judge_endings
 from app.store.preferences import put_preference
 from app.store.routing import READ, route_events
 from tests.support import (
+    RULES,
     add_events,
     add_notification,
     added_by,
@@ -34,7 +35,6 @@ from tests.support import (
     routings,
 )
 
-RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
 AGES = datetime(2100, 1, 1, tzinfo=UTC)
 OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s", "leads"}  # the long way's all lead
 SHORT = {

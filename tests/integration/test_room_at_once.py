@@ -279,6 +279,15 @@ async def test_who_routes_does_not_wait_for_room_that_will_not_come() -> None:
     await outlet(_Consumer(room=1)).until_room(2, time.monotonic())
 
 
+@pytest.mark.parametrize("other", [PUSH, EMAIL], ids=["full", "of another process"])
+async def test_who_routes_does_not_wait_for_room_that_cannot_be_used(other: Channel) -> None:
+    """Where an event's other channel will not take it, it goes over the streams as a whole."""
+    lanes: Any = {SMS: (_Consumer(room=1), _Deliver()), PUSH: (_Consumer(room=1), _Deliver(quick=False))}
+    lane = AtOnce(cast("Any", _Sending()), lanes)
+    await lane.until_room([plain(8, SMS, other), plain(16, SMS, other)])
+    assert not lane._outlets[SMS]._in_vain_until_s, "no wait was in vain"
+
+
 def outlet(consumer: "_Consumer", deliver: Any = None) -> Outlet:
     return Outlet(cast("Any", consumer), cast("Any", deliver or _Deliver()))
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import pytest
 
-from app.domain import Channel, Outcome, Status
+from app.domain import Channel, Status
 from app.resources import Resources
 from app.store import hot, hot_send
-from app.store.hot_send import Claimed, Write
-from app.store.notifications import ClaimVerdict, Ending
+from app.store.notifications import ClaimVerdict
 from app.store.operate import replay_events
 from app.store.owed import DeadVerdict, clock, end_dead_events, take_owed_events
 from app.store.routing import Added, EventVerdict, defer_events, read_events, route_events
@@ -22,7 +22,9 @@ from consumers.database import Database
 from consumers.relay import Relay
 from consumers.route import Route
 from consumers.settle import Acknowledge, CallOver, Verdict
+from tests.integration.claimed import OVER, claimed, sent, write_of
 from tests.support import (
+    RULES,
     add_events,
     attempts,
     change,
@@ -37,27 +39,9 @@ from tests.support import (
     routings,
 )
 
-RULES: dict[str, Any] = {"lease_s": 30, "at_most_once": False, "max_tries": 3, "calm_s": 0}
-OVER = "lease_until = now() - interval '1 s'"
 OVER_OR_NOT = pytest.mark.parametrize("over", [False, True], ids=["live", "over"])
 SUBSETS = [subset for n in (1, 2, 3) for subset in combinations(Channel, n)]
-
-
-async def claimed(resources: Resources, me: str = "gone", over: bool = True, **other: Any) -> Claimed:
-    """An event of its own that `me` has claimed; `over`: its lease is."""
-    (one,) = await claim_events(resources, await add_events(resources, event(**other)), me)
-    if over:
-        await change(resources, "event", one.event_pk, OVER)
-    return one
-
-
-def write_of(e: Claimed, *places: int) -> Write:
-    """That the notifications in these places were sent, and the others not."""
-    return Write(e.event_pk, e.channels, [("p", "r-1") if n in places else None for n, _ in enumerate(e.channels)])
-
-
-def sent(e: Claimed, place: int) -> Ending:
-    return Ending(e.first_id + place, 1, Outcome.SENT, "p", None, "r-1", Status.SENT, None)
+left = partial(claimed, me="gone", over=True)
 
 
 async def unchanged(resources: Resources, event_pk: int, act: Callable[[], Awaitable[Any]]) -> Any:
@@ -77,7 +61,7 @@ async def unchanged(resources: Resources, event_pk: int, act: Callable[[], Await
 async def test_who_reads_a_claimed_event_sees_that_it_is(resources: Resources, over: bool) -> None:
     """Whatever else it is by now: the claim was first."""
     changes = ["updated_at = now()", "expires_at = now()", "published_at = null", "due_at = now() + interval '1 h'"]
-    ids = [(await claimed(resources, over=over)).event_pk for _ in changes]
+    ids = [(await left(resources, over=over)).event_pk for _ in changes]
     for event_pk, how in zip(ids, changes, strict=True):
         await change(resources, "event", event_pk, how)
     assert [row.verdict for row in await read_events(resources.pool, ids)] == [EventVerdict.CLAIMED] * 4
@@ -102,7 +86,7 @@ async def test_routing_putting_off_and_giving_up_leave_a_claimed_event_alone(res
 
 async def test_the_relay_takes_a_claimed_event_once_its_lease_is_over(resources: Resources) -> None:
     """Its entry was lost, or is with a process that is gone."""
-    live, over, free = [(await claimed(resources, over=False)).event_pk, (await claimed(resources)).event_pk,
+    live, over, free = [(await left(resources, over=False)).event_pk, (await left(resources)).event_pk,
         *await add_events(resources, event())]  # fmt: skip
     await change(resources, "event", [live, over, free], "published_at = now() - interval '1 h'")
     taken = await take_owed_events(resources.pool, await clock(resources.pool), 30, 10)
@@ -111,7 +95,7 @@ async def test_the_relay_takes_a_claimed_event_once_its_lease_is_over(resources:
 
 
 async def test_a_replay_forgets_who_had_claimed_the_event(resources: Resources) -> None:
-    one = await claimed(resources)
+    one = await left(resources)
     await change(resources, "event", one.event_pk, "status = 'FAILED', reason = 'dead_letter'")
     assert [o.moved for o in await replay_events(resources.pool, [one.event_pk])] == [True]
     row = await event_row(resources, one.event_pk)
@@ -131,7 +115,7 @@ async def test_a_claimed_event_gets_the_notifications_that_its_provider_may_know
     resources: Resources, channels: tuple[Channel, ...], over: bool
 ) -> None:
     """Under the ids of its claim, in the order of its channels, in the hand of who claimed it: parked while its lease is live."""
-    one = await claimed(resources, over=over, channels=channels[::-1], user_id="ann")
+    one = await left(resources, over=over, channels=channels[::-1], user_id="ann")
     before = await event_row(resources, one.event_pk)
     added = await take_over(resources.pool, [one.event_pk])
     row = await event_row(resources, one.event_pk)
@@ -153,7 +137,7 @@ async def test_a_claimed_event_gets_the_notifications_that_its_provider_may_know
 
 @pytest.mark.parametrize("by", ["who took it over", "who claimed it"])
 async def test_what_is_parked_for_a_live_lease_is_the_relay_s_when_it_is_over(resources: Resources, by: str) -> None:
-    one = await claimed(resources, over=False, channels=(Channel.SMS,))
+    one = await left(resources, over=False, channels=(Channel.SMS,))
     if by == "who claimed it":
         assert await hot_send.write(resources, "gone", [write_of(one)]) == {one.event_pk}
     await take_over(resources.pool, [one.event_pk])
@@ -166,14 +150,14 @@ async def test_what_is_parked_for_a_live_lease_is_the_relay_s_when_it_is_over(re
 
 async def test_ids_are_those_of_the_channels_that_were_used_where_the_user_does_not_want_all(resources: Resources) -> None:
     await resources.pool.execute("insert into preference (user_id, sms_opt_in) values ('ann', false)")
-    one = await claimed(resources, user_id="ann")
+    one = await left(resources, user_id="ann")
     await resources.pool.execute("update preference set email_opt_in = false, sms_opt_in = true")  # decided is decided
     added = await take_over(resources.pool, [one.event_pk])
     assert sorted((a.id, a.channel) for a in added) == [(one.first_id, "EMAIL"), (one.first_id + 1, "PUSH")]
 
 
 async def test_only_what_is_claimed_is_taken_over_and_twice_is_once(resources: Resources) -> None:
-    over, done = [await claimed(resources) for _ in range(2)]
+    over, done = [await left(resources) for _ in range(2)]
     (free,) = await add_events(resources, event())
     await change(resources, "event", done.event_pk, "status = 'ROUTED'")
     ids = [over.event_pk, done.event_pk, free, 10**15]
@@ -192,7 +176,7 @@ async def test_claimed_events_are_locked_in_the_order_of_their_ids(resources: Re
 
 
 async def test_of_all_that_take_over_and_write_at_the_same_time_one_routes_each_event(resources: Resources) -> None:
-    ones = [await claimed(resources) for _ in range(20)]
+    ones = [await left(resources) for _ in range(20)]
     ids = [one.event_pk for one in ones]
     calls: list[Callable[[], Awaitable[Any]]] = [
         lambda: take_over(resources.pool, ids),
@@ -210,7 +194,7 @@ async def test_of_all_that_take_over_and_write_at_the_same_time_one_routes_each_
 @pytest.mark.parametrize("order", ["written first", "taken over first"])
 async def test_who_writes_and_who_takes_over_meet(resources: Resources, order: str, over: bool) -> None:
     """The second passes over what the first did; and what the one who claimed it knows is recorded either way."""
-    one = await claimed(resources, over=over)
+    one = await left(resources, over=over)
     if order == "written first":
         assert await hot_send.write(resources, "gone", [write_of(one, 0, 1)]) == {one.event_pk}
         assert await take_over(resources.pool, [one.event_pk]) == []
@@ -243,7 +227,7 @@ async def test_who_writes_and_who_takes_over_meet(resources: Resources, order: s
 async def test_the_crash_rule_judges_what_it_leads_to_once_its_lease_is_over(
     resources: Resources, rules: dict[str, Any], verdict: ClaimVerdict, status: str
 ) -> None:
-    one = await claimed(resources, channels=(Channel.SMS,))
+    one = await left(resources, channels=(Channel.SMS,))
     await take_over(resources.pool, [one.event_pk])
     (told,) = await claim(resources, [one.first_id], "another", **RULES | rules)
     row = await notification(resources, one.first_id)
@@ -254,7 +238,7 @@ async def test_the_crash_rule_judges_what_it_leads_to_once_its_lease_is_over(
 
 
 async def test_who_is_late_is_fenced_off_once_another_tries_again(resources: Resources) -> None:
-    one = await claimed(resources, channels=(Channel.SMS,))
+    one = await left(resources, channels=(Channel.SMS,))
     await take_over(resources.pool, [one.event_pk])
     await claim(resources, [one.first_id], "another", **RULES)
     assert await hot_send.write(resources, "gone", [write_of(one, 0)]) == set()
@@ -285,7 +269,7 @@ async def on_streams(resources: Resources) -> list[int]:
 
 async def test_who_gets_the_entry_of_a_claimed_event_routes_it_and_is_done_with_it(resources: Resources) -> None:
     """What is under a live lease is parked, all else goes on its stream."""
-    over, live = await claimed(resources), await claimed(resources, over=False)
+    over, live = await left(resources), await left(resources, over=False)
     (free,) = await add_events(resources, event())
     settled = await handled(resources, over.event_pk, live.event_pk, free)
     assert settled == {pk: [Acknowledge()] for pk in (over.event_pk, live.event_pk, free)}
@@ -299,7 +283,7 @@ async def test_who_gets_the_entry_of_a_claimed_event_routes_it_and_is_done_with_
 async def test_what_is_not_published_by_who_took_it_over_is_the_relay_s(
     resources: Resources, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    one, asked = await claimed(resources), list[int]()
+    one, asked = await left(resources), list[int]()
 
     async def late(pool: Any, ids: Sequence[int]) -> list[Added]:
         asked.append(await take_over(pool, ids) != [])
@@ -317,7 +301,7 @@ async def test_what_is_not_published_by_who_took_it_over_is_the_relay_s(
 
 async def test_a_dead_letter_of_a_claimed_event_is_routed_first(resources: Resources) -> None:
     """What may have been sent is never FAILED without a trace."""
-    over, live = await claimed(resources), await claimed(resources, over=False)
+    over, live = await left(resources), await left(resources, over=False)
     (free,) = await add_events(resources, event())
     ids = [over.event_pk, live.event_pk, free]
     assert await handled(resources, *ids, dead=True) == {pk: [Acknowledge()] for pk in ids}
