@@ -29,7 +29,7 @@ from app.trouble import Trouble
 log = structlog.get_logger()
 
 WAIT_FOR_XADD_S = 1.0
-PACE_S = 0.002  # of transactions: who comes after a quiet moment does not wait
+PACE_S = 0.003  # of transactions: who comes after a quiet moment does not wait
 PART_EVENTS = 500  # a transaction; one request may make it more
 WAITING_MAX = 20_000  # events in memory, and the length of their payloads; more are refused rather than kept
 WAITING_MAX_CHARS = 64 * 2**20

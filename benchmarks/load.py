@@ -106,13 +106,14 @@ async def open_loop(address: str, requests: Sequence[bytes], due_s: Sequence[flo
     def send(connection: Connection, number: int) -> None:
         connection.send(number, requests[number])
 
-    free = await _open(address, CONNECTIONS, answered)
-    opened, sent, began, began_at = list(free), 0, loop.time(), time.time()
+    opened = await _open(address, CONNECTIONS, answered)
+    free = deque(opened)  # in turn: servers close those that are idle for seconds
+    sent, began, began_at = 0, loop.time(), time.time()
     try:
         while sent < len(requests) and not done.done():
             while sent < len(requests) and due_s[sent] <= loop.time() - began:
                 if free:
-                    send(free.pop(), sent)
+                    send(free.popleft(), sent)
                 else:
                     late.append(sent)
                 sent += 1

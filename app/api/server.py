@@ -18,6 +18,7 @@ from app.accept import Acceptor
 from app.addresses import api_url
 from app.api import direct, events, notifications, operate, preferences, service
 from app.api.events import HotRoute, PostEvent
+from app.api.one_write import OneWrite
 from app.api.problem import HANDLERS
 from app.listen import PortProblem, listen
 from app.logs import configure
@@ -85,7 +86,7 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
     """How uvicorn serves the app: nothing in between that costs time, and a bounded wait for requests under way at the end."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=OneWrite,
         ws="none",
         lifespan="off",
         log_config=None,
