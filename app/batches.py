@@ -13,8 +13,14 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 
+SEVERAL = 3
+
+
 class Pace:
-    """What begins, begins `pace_s` after the one before at the earliest: two small batches cost nearly twice as much as one."""
+    """What begins, begins `pace_s` after the one before at the earliest: two small batches cost nearly twice as much as one.
+
+    Not after one or two items: so little arrives that a wait would bring no company.
+    """
 
     def __init__(self, pace_s: float) -> None:
         self._pace_s, self._began_s = pace_s, 0.0
@@ -24,8 +30,9 @@ class Pace:
         if (left_s := self._began_s + self._pace_s - time.monotonic()) > 0:
             await asyncio.sleep(left_s)
 
-    def begins(self) -> None:
-        self._began_s = time.monotonic()
+    def begins(self, items: int) -> None:
+        if items >= SEVERAL:
+            self._began_s = time.monotonic()
 
 
 class Batches(Generic[T]):
@@ -63,7 +70,7 @@ class Batches(Generic[T]):
                 await asyncio.sleep(self._linger_s)
             while self._waiting:
                 await self._pace.until_due()
-                self._pace.begins()
+                self._pace.begins(min(len(self._waiting), self._limit))
                 await self._work(self._take())
                 unless_cancelled()
                 self._done += 1

@@ -231,7 +231,7 @@ class Consumer:
         return False
 
     def _start(self, entries: list[Entry]) -> None:
-        self._pace.begins()
+        self._pace.begins(len(entries))
         if self._limit is not None:
             self._limit.used(len(entries))
         task = asyncio.create_task(self._hand_over(entries), name=f"batch {self.stream}")

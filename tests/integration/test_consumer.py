@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from app import streams
+from app.batches import SEVERAL
 from app.domain import Channel, Outgoing
 from app.resources import Resources
 from app.store.owed import clock
@@ -87,13 +88,13 @@ async def test_entries_are_handed_over_acknowledged_and_deleted(resources: Resou
 
 
 async def test_a_pace_gathers_what_comes_meanwhile(resources: Resources, wait_until: Wait) -> None:
-    handler = Recorder()
+    handler, several = Recorder(), [*range(1, SEVERAL + 1)]
+    await publish(resources, *several)
     async with consuming(resources, handler, pace_s=1.0):
-        await publish(resources, 1)
-        await wait_until(lambda: handler.batches == [[1]])
-        await publish(resources, 2)
-        await publish(resources, 3)
-        await wait_until(lambda: handler.batches == [[1], [2, 3]])
+        await wait_until(lambda: handler.batches == [several])
+        await publish(resources, 8)
+        await publish(resources, 9)
+        await wait_until(lambda: handler.batches == [several, [8, 9]])
 
 
 async def test_what_was_published_before_the_group_existed_is_delivered_too(resources: Resources, wait_until: Wait) -> None:

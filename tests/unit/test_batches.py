@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.batches import Batches, Shared
+from app.batches import SEVERAL, Batches, Shared
 
 
 class Slow:
@@ -57,21 +57,31 @@ async def test_what_arrives_meanwhile_shares_the_next_batch_in_order() -> None:
     assert work.batches == [[1], [2, 3, 4]]
 
 
-async def test_a_batch_begins_in_its_pace_and_the_first_at_once() -> None:
+async def begun_s(items: int, limit: int, pace_s: float) -> list[float]:
+    """When each batch of at most `limit` began, in seconds after all were added."""
     began_s = list[float]()
 
     async def work(_: list[int]) -> None:
         began_s.append(time.monotonic())
 
-    batches, added_s = Batches(work, limit=1, pace_s=0.2), time.monotonic()
+    batches, added_s = Batches(work, limit=limit, pace_s=pace_s), time.monotonic()
     async with running(batches):
-        for item in range(3):
+        for item in range(items):
             batches.add(item)
         await batches.idle()
-    first_s, second_s, third_s = (s - added_s for s in began_s)
+    return [s - added_s for s in began_s]
+
+
+async def test_a_batch_begins_in_its_pace_and_the_first_at_once() -> None:
+    first_s, second_s, third_s = await begun_s(3 * SEVERAL, limit=SEVERAL, pace_s=0.2)
     pace_s = 0.2 - 0.002  # the event loop counts whole milliseconds
     assert first_s < pace_s <= second_s - first_s
     assert third_s - second_s >= pace_s
+
+
+async def test_after_a_batch_of_few_the_next_begins_at_once() -> None:
+    few = SEVERAL - 1
+    assert max(await begun_s(3 * few, limit=few, pace_s=10.0)) < 5.0
 
 
 async def test_a_batch_has_at_most_its_limit() -> None:
