@@ -23,7 +23,7 @@ from consumers.pause import sleep_or_stop
 
 log = structlog.get_logger()
 
-SWEEP_MAX = 500  # rows of each kind that one sweep takes
+SWEEP_MAX = 2000  # rows of each kind that one sweep takes
 
 
 class Relay:
