@@ -12,8 +12,7 @@ from app.cancelled import unless_cancelled
 T = TypeVar("T")
 Answer = TypeVar("Answer")
 
-
-SEVERAL = 3
+SEVERAL = 3  # items in a batch
 
 
 class Pace:
