@@ -26,7 +26,7 @@ def main_parts(make: Turns, with_peer: bool) -> list[Part]:
         Part("whole", 3, [make.whole(TIDINGS), make.whole(BARE), *map(make.whole, [*strong, *slow])]),
         Part("processes", 2, [make.drain(TIDINGS, 2), make.drain(TIDINGS, 4)]),
         Part("noop", 3, [make.noop(), make.streams(), *([make.noop_bullmq()] if with_peer else [])]),
-        Part("latency", 2, [
+        Part("latency", 5, [
             make.latency(TIDINGS, 100, 300, 1000),
             make.latency(BARE, 300, 1000),
             *([make.latency(PEER, 300, 1000)] if with_peer else []),

@@ -53,9 +53,13 @@ class Results:
         return {name: max(r.peak_mb[name] for r in rounds) for name in (rounds[0].peak_mb if rounds else ())}
 
     def latency_ms(self, per_s: int, who: str, share: float, until: str = "sent_ms") -> float | None:
-        """A quantile of the events of all rounds together; `until` names a field of Latency. None: not measured."""
-        all_ms = [ms for one in self.latencies.get((per_s, who), []) for ms in getattr(one, until)]
-        return quantile(all_ms, share) if all_ms else None
+        """A quantile of a round's events: the median of the rounds; `until` names a field of Latency. None: not measured."""
+        rounds_ms = self.latency_rounds_ms(per_s, who, share, until)
+        return statistics.median(rounds_ms) if rounds_ms else None
+
+    def latency_rounds_ms(self, per_s: int, who: str, share: float, until: str = "sent_ms") -> list[float]:
+        """The same quantile of each round."""
+        return [quantile(getattr(one, until), share) for one in self.latencies.get((per_s, who), [])]
 
     def times(self, part: str, who: str, other: str, other_part: str | None = None) -> float | None:
         """How many times the rate of `other`."""

@@ -98,8 +98,9 @@ def latencies(results: Results) -> str:
             " / ".join(f"{results.latency_ms(per_s, who, share, until) or 0:.1f}" for share in (0.5, 0.95, 0.99))
             for until in ("accepted_ms", "called_ms", "sent_ms")
         ]
-        rows.append((f"{per_s:,}/s", who, *cells))
-    head = ("offered", "who", "POST to 202", "to the provider's answer, at the latest", "to third SENT")
+        p99s_ms = results.latency_rounds_ms(per_s, who, 0.99)
+        rows.append((f"{per_s:,}/s", who, *cells, f"{min(p99s_ms):.1f} to {max(p99s_ms):.1f}"))
+    head = ("offered", "who", "POST to 202", "to the provider's answer, at the latest", "to third SENT", "its p99, rounds")
     return markdown("Latency in ms: p50 / p95 / p99", head, rows)
 
 

@@ -20,7 +20,7 @@ TIDINGS, BARE = Tidings(), Bare()
 PEER, PEER_PIPELINED, PRISMA = Peer(), Peer("pipeline", PIPELINED), Peer("prisma", "Prisma")
 ENGINE = ("benchmarks.engine",)
 BATCH, BATCH_CONNECTIONS = 500, 4
-OFFERED = {100: 2.5, 300: 2.5, 1000: 1.5}  # events/s -> for so many seconds
+OFFERED = {100: 1.5, 300: 3.0, 1000: 1.5}  # events/s -> for so many seconds
 
 REACHED = 200_000  # of a million waiting: more than a consumer gets to while it is watched
 
@@ -39,8 +39,8 @@ class Sizes:
     bare: int = 30_000
     peer: int = 4_000
     prisma: int = 800
-    accept: int = 10_000
-    accept_peer: int = 6_000
+    accept: int = 20_000
+    accept_peer: int = 10_000
     entries: int = 60_000
     jobs: int = 12_000
     million: int = 1_000_000

@@ -1,9 +1,11 @@
 """The pure parts of the benchmarks: what is said of what was measured, what is judged, and where it is kept."""
 
+import asyncio
+
 import pytest
 
 from benchmarks.keep import with_section
-from benchmarks.load import arrivals, batch_posts, posts
+from benchmarks.load import LoadError, arrivals, batch_posts, open_loop, posts
 from benchmarks.results import PIPELINED, Latency, Rate, Results, quantile, times
 from benchmarks.table import main_tables, targets
 from benchmarks.targets import TARGETS, Target
@@ -15,7 +17,8 @@ def found() -> Results:
         results.rates["drain", "Tidings"].append(Rate(per_s, {"consumer": per_s / 10, "API": 0}, {"consumer": per_s / 20}))
     results.rates["drain", "peer"].append(Rate(250))
     results.rates["drain", PIPELINED].append(Rate(400))
-    results.latencies[300, "Tidings"] += [Latency([1], [1], [float(ms) for ms in range(1, 51)]), Latency([1], [1], [100.0] * 50)]
+    rounds = ([float(ms) for ms in range(1, 51)], [100.0] * 50, [30.0] * 50)
+    results.latencies[300, "Tidings"] += [Latency([1], [1], sent_ms) for sent_ms in rounds]
     return results
 
 
@@ -30,7 +33,8 @@ def test_a_figure_is_the_median_of_its_rounds_and_memory_the_highest() -> None:
     assert results.per_s("drain", "Tidings") == 1000
     assert results.cpu_us("drain", "Tidings") == {"consumer": 100}  # the API used none
     assert results.peak_mb("drain", "Tidings") == {"consumer": 55}
-    assert results.latency_ms(300, "Tidings", 0.5) == 50  # of all rounds together
+    assert results.latency_rounds_ms(300, "Tidings", 0.5) == [25, 100, 30]
+    assert results.latency_ms(300, "Tidings", 0.5) == 30
     assert results.times("drain", "Tidings", "peer") == 4
 
 
@@ -63,6 +67,7 @@ def test_tables_have_what_was_measured_and_nothing_else() -> None:
     text = main_tables(found())
     assert "| 1,000   | 900 to 1,100 |" in text
     assert "one worker | 3.50x    | 5.00x | 4.00x    | reached |" in text
+    assert "| 30.0 / 48.0 / 50.0 | 30.0 to 100.0   |" in text
     assert "bare" not in text
     assert main_tables(Results()) == ""
 
@@ -100,3 +105,21 @@ def test_batches_have_all_the_events() -> None:
     bodies = b"".join(batch_posts(range(5, 12), 3))
     assert [b'"evt-%d"' % n in bodies for n in range(4, 13)] == [False, *[True] * 7, False]
     assert bodies.count(b"POST /api/events/batch") == 3
+
+
+async def test_an_open_load_waits_for_every_answer_and_none_may_be_another_than_202() -> None:
+    answers = [b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}"] * 20
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            length = int((await reader.readuntil(b"\r\n\r\n")).rpartition(b":")[2])
+            await reader.readexactly(length)
+            writer.write(answers.pop())
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        due, answered = await open_loop(address, posts(range(20)), arrivals(1000, 20))
+        assert all(0 < at - was_due < 60 for at, was_due in zip(answered, due, strict=True))
+        answers += [b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"]
+        with pytest.raises(LoadError, match="503"):
+            await open_loop(address, posts(range(1)), [0.0])
