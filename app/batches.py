@@ -13,6 +13,7 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 SEVERAL = 3  # items in a batch
+ENOUGH = 12
 
 
 class Pace:
@@ -24,10 +25,9 @@ class Pace:
     def __init__(self, pace_s: float) -> None:
         self._pace_s, self._began_s = pace_s, 0.0
 
-    async def until_due(self) -> None:
-        """Returns at once after a quiet moment."""
-        if (left_s := self._began_s + self._pace_s - time.monotonic()) > 0:
-            await asyncio.sleep(left_s)
+    def left_s(self) -> float:
+        """Until the next may begin; none, or less, after a quiet moment."""
+        return self._began_s + self._pace_s - time.monotonic()
 
     def begins(self, items: int) -> None:
         if items >= SEVERAL:
@@ -37,7 +37,8 @@ class Pace:
 class Batches(Generic[T]):
     """Collects items and hands them to `work`, at most `limit` at a time and one batch at a time, in order.
 
-    `linger_s`: the first item waits so long for others, where nobody waits for it. `pace_s`: of the batches, see Pace.
+    `linger_s`: the first item waits so long for others, where nobody waits for it. `pace_s`: of the batches, see Pace; but one of
+    ENOUGH items begins at once, since more would make it little cheaper for each.
 
     `work` answers for its own errors; one that escapes it ends `run`, and with it the process (its duty cannot go on).
     """
@@ -48,6 +49,7 @@ class Batches(Generic[T]):
         self._work, self._limit, self._linger_s, self._pace = work, limit, linger_s, Pace(pace_s)
         self._waiting: deque[T] = deque()
         self._wake = asyncio.Event()
+        self._enough = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._done = 0
@@ -56,6 +58,8 @@ class Batches(Generic[T]):
         self._waiting.append(item)
         self._idle.clear()
         self._wake.set()
+        if len(self._waiting) >= ENOUGH:
+            self._enough.set()
 
     def sign(self) -> int | None:
         """How many batches were done, for who watches that it goes on; None while there is nothing to do."""
@@ -68,7 +72,7 @@ class Batches(Generic[T]):
             if self._linger_s:
                 await asyncio.sleep(self._linger_s)
             while self._waiting:
-                await self._pace.until_due()
+                await self._due_or_enough()
                 self._pace.begins(min(len(self._waiting), self._limit))
                 await self._work(self._take())
                 unless_cancelled()
@@ -79,6 +83,14 @@ class Batches(Generic[T]):
     async def idle(self) -> None:
         """Returns once nothing waits and nothing is under way."""
         await self._idle.wait()
+
+    async def _due_or_enough(self) -> None:
+        if len(self._waiting) >= ENOUGH or (left_s := self._pace.left_s()) <= 0:
+            return
+        self._enough.clear()
+        timer = asyncio.get_running_loop().call_later(left_s, self._enough.set)
+        await self._enough.wait()
+        timer.cancel()
 
     def _take(self) -> list[T]:
         batch = list(islice(self._waiting, self._limit))

@@ -147,7 +147,8 @@ class Consumer:
         """One turn: wait for a free slot and a lane; take what is due or what is new; hand it over."""
         await self._tidy()
         await self.room.until_free()
-        await self._pace.until_due()
+        if (left_s := self._pace.left_s()) > 0:
+            await asyncio.sleep(left_s)
         async with self._lanes:
             await self.room.until_free()  # what is sent at once may have taken it
             self.room.promised = free = 0 if self.room.stops() else await self.room.to_take(BATCH_MAX)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.batches import SEVERAL, Batches, Shared
+from app.batches import ENOUGH, SEVERAL, Batches, Shared
 
 
 class Slow:
@@ -82,6 +82,30 @@ async def test_a_batch_begins_in_its_pace_and_the_first_at_once() -> None:
 async def test_after_a_batch_of_few_the_next_begins_at_once() -> None:
     few = SEVERAL - 1
     assert max(await begun_s(3 * few, limit=few, pace_s=10.0)) < 5.0
+
+
+async def test_where_enough_waits_the_next_batch_begins_at_once() -> None:
+    assert max(await begun_s(2 * ENOUGH + 1, limit=ENOUGH, pace_s=0.2)) >= 0.2 - 0.002, "the last ones are too few"
+    assert max(await begun_s(3 * ENOUGH, limit=ENOUGH, pace_s=10.0)) < 5.0
+
+
+async def test_who_makes_it_enough_ends_the_wait() -> None:
+    work = Slow()
+    work.go_on.set()
+    batches = Batches(work, pace_s=10.0)
+    async with running(batches):
+        for item in range(SEVERAL):
+            batches.add(item)
+        await batches.idle()
+        batches.add(SEVERAL)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(work.batches) == 1, "too few: they wait for their pace"
+        for item in range(SEVERAL + 1, SEVERAL + ENOUGH):
+            batches.add(item)
+        async with asyncio.timeout(5):
+            await batches.idle()
+    assert [len(batch) for batch in work.batches] == [SEVERAL, ENOUGH]
 
 
 async def test_a_batch_has_at_most_its_limit() -> None:
