@@ -13,7 +13,7 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 SEVERAL = 3  # items in a batch
-ENOUGH = 12
+ENOUGH = 12  # items that wait
 
 
 class Pace:
