@@ -94,3 +94,5 @@ if __name__ == "__main__":
         uvloop.run(main(parse(sys.argv[1:])))
     except (BenchmarkError, LoadError, LocalError, PeerProblem) as error:
         sys.exit(f"benchmarks: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

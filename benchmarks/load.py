@@ -34,7 +34,10 @@ class Connection(asyncio.Protocol):
 
     def send(self, number: int, request: bytes) -> None:
         self._number = number
-        self._transport.write(request)
+        if self._transport.is_closing():
+            self._answered(LoadError("the server had closed the connection"))
+        else:
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -123,3 +123,13 @@ async def test_an_open_load_waits_for_every_answer_and_none_may_be_another_than_
         answers += [b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"]
         with pytest.raises(LoadError, match="503"):
             await open_loop(address, posts(range(1)), [0.0])
+
+
+async def test_an_open_load_says_that_the_server_closed_a_connection_that_was_idle() -> None:
+    async def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server, asyncio.timeout(10):
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(LoadError, match="closed the connection"):
+            await open_loop(address, posts(range(1)), [0.5])
