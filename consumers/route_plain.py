@@ -6,11 +6,10 @@ What needs a closer look is left to consumers/route.py.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 from app import streams
-from app.domain import Channel, Outgoing, Reason
-from app.logs import Line, info_lines
+from app.domain import Outgoing
+from app.logs import info_lines
 from app.resources import Resources
 from app.store import hot_route, hot_send
 from app.store.hot_route import Plain, Routed
@@ -22,6 +21,7 @@ from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.publish import Publisher
 from consumers.rate_limit import RateLimit
+from consumers.routed_line import routed_line
 from consumers.sending import Underway
 from consumers.settle import Acknowledge, Settle
 
@@ -64,7 +64,6 @@ class RoutePlain:
                 return set()
             claimed, claimed_s = await self._claim(batch.events)
             batch.begin([Underway(event, by_row[event.event_pk], settle) for event in claimed], claimed_s)
-        self._told(claimed)
         return {event.event_pk for event in claimed}
 
     async def _claim(self, events: list[Plain]) -> tuple[list[Claimed], float]:
@@ -87,13 +86,10 @@ class RoutePlain:
 
         routed = await self._database.patiently(route) if events else []
         if routed:
-            self._told(routed)
+            self._resources.tally.count_channels(Kind.ACCEPTED, (channel for event in routed for channel in event.channels))
+            info_lines(routed_line(event.event_id, event.user_id, event.channels) for event in routed)
             await self._publish(asked_s[-1], outgoing(routed))
         return {event.event_pk for event in routed}
-
-    def _told(self, events: Sequence[Routed | Claimed]) -> None:
-        self._resources.tally.count_channels(Kind.ACCEPTED, (channel for event in events for channel in event.channels))
-        info_lines(line(event.event_id, event.user_id, event.channels) for event in events)
 
 
 def outgoing(routed: Sequence[Routed]) -> dict[str, list[Outgoing]]:
@@ -103,14 +99,3 @@ def outgoing(routed: Sequence[Routed]) -> dict[str, list[Outgoing]]:
         for row_id, channel in enumerate(r.channels, r.first_id):
             rows[streams.channel_stream(channel)].append(Outgoing(row_id, r.event_id, r.user_id, r.type, r.published_at))
     return rows
-
-
-@cache
-def words(channels: tuple[Channel, ...]) -> list[str]:
-    """For logs, which do not know the enum. Not to be changed."""
-    return [*map(str, channels)]
-
-
-def line(event_id: str, user_id: str, channels: tuple[Channel, ...], reason: Reason | None = None) -> Line:
-    """What is logged of an event that is routed."""
-    return "event routed", {"event_id": event_id, "user_id": user_id, "channels": words(channels), "reason": reason}

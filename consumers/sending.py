@@ -6,6 +6,7 @@ as any other end (record.py); so is what another has taken over meanwhile.
 
 import asyncio
 from collections.abc import Sequence
+from itertools import chain
 
 from app.batches import Batches
 from app.domain import Outcome, Status
@@ -13,9 +14,11 @@ from app.logs import info_lines
 from app.resources import Resources
 from app.store.hot_send import Claimed, Sent, Write, write
 from app.streams import Entry
+from app.tally import Kind
 from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.record import Ended, Recorder, age_s, sent_line
+from consumers.routed_line import routed_line
 from consumers.settle import Acknowledge, Back, Settle
 
 LINGER_S = 0.02  # what is over by then is not recorded sooner
@@ -82,7 +85,13 @@ class Sending:
         for end in recorded:
             self._resources.tally.ended(end.attempt.channel, Status.SENT, age_s(end.attempt, asked_s))
             end.attempt.settle(end.attempt.entry, DONE)
-        info_lines(sent_line(end) for end in recorded)
+        self._told([e.event for e in batch], recorded)
+
+    def _told(self, events: Sequence[Claimed], recorded: Sequence[Ended]) -> None:
+        """Only now: who calls does not wait for the log."""
+        self._resources.tally.count_channels(Kind.ACCEPTED, (channel for event in events for channel in event.channels))
+        routed = (routed_line(event.event_id, event.user_id, event.channels) for event in events)
+        info_lines(chain(routed, map(sent_line, recorded)))
 
     def _written(self, event: Underway, sent: Sequence[Sent | None] | None) -> list[Ended]:
         """The ends that are recorded; all others are still to be. `sent` None: another wrote it, or nobody knows who."""

@@ -200,7 +200,7 @@ class Desk:
     me = "me"
 
     def __init__(self) -> None:
-        self.in_hand, self.room = InHand(10), SimpleNamespace(at_once=lambda: 10)
+        self.in_hand, self.room = InHand(10), SimpleNamespace(at_once=lambda n: n <= 10)
         self.begun, self.followed, self.settled = list[int](), list[int](), dict[int, object]()
 
     def begin(self, entry: Entry, *_given: object) -> None:
