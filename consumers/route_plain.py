@@ -1,18 +1,18 @@
-"""Second step, the common case: a short look at which case each event is, the rate limit, and one statement routes the batch, or
-claims it where it is sent at once.
+"""Second step, the common case: which case each event is, by its entry or a short look; the rate limit; and one statement routes
+the batch, or claims it where it is sent at once.
 
 What needs a closer look is left to consumers/route.py.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from app import streams
 from app.domain import Outgoing
 from app.logs import info_lines
 from app.resources import Resources
 from app.store import hot_route, hot_send
-from app.store.hot_route import Plain, Routed
+from app.store.hot_route import CASES, Plain, Routed
 from app.store.hot_send import Claimed
 from app.streams import Entry
 from app.tally import Kind
@@ -38,7 +38,7 @@ class RoutePlain:
 
         Who is over the limit is neither.
         """
-        free = await self._free([row_id for row_id, entry in by_row.items() if entry.deliveries == 1])
+        free = await self._free({row_id: entry for row_id, entry in by_row.items() if entry.deliveries == 1})
         routed = await self._route([event for event in free if not event.case.channels])
         sending = [event for event in free if event.case.channels]
         claimed = await self._send_at_once(sending, by_row, settle) if sending else set()
@@ -48,13 +48,19 @@ class RoutePlain:
             settle(by_row[row_id], Acknowledge())
         return claimed | routed
 
-    async def _free(self, ids: Sequence[int]) -> list[Plain]:
+    async def _free(self, by_row: Mapping[int, Entry]) -> list[Plain]:
         """The events that need no closer look."""
-        plain = await self._database.patiently(lambda: hot_route.peek(self._resources.hot, ids)) if ids else []
+        plain = [event for entry in by_row.values() if (event := seen(entry)) is not None]
+        if len(plain) < len(by_row):
+            plain += await self._peek(by_row.keys() - {event.event_pk for event in plain})
         charged = [event for event in plain if event.case.channels]
         waits_s = await self._limit.charge([(event.event_pk, event.user_id) for event in charged])
         waits = {event.event_pk for event, wait_s in zip(charged, waits_s, strict=True) if wait_s != 0}
         return [event for event in plain if event.event_pk not in waits]
+
+    async def _peek(self, ids: Iterable[int]) -> list[Plain]:
+        """Which case is what nobody has looked at."""
+        return await self._database.patiently(lambda: hot_route.peek(self._resources.hot, [*ids]))
 
     async def _send_at_once(self, events: list[Plain], by_row: Mapping[int, Entry], settle: Settle) -> set[int]:
         """The ids of those that are claimed: none where a channel has no room for its part."""
@@ -90,6 +96,14 @@ class RoutePlain:
             info_lines(routed_line(event.event_id, event.user_id, event.channels) for event in routed)
             await self._publish(asked_s[-1], outgoing(routed))
         return {event.event_pk for event in routed}
+
+
+def seen(entry: Entry) -> Plain | None:
+    """What accept saw of an event, where its entry says so; the statement that routes it finds out whether that is still so."""
+    told = streams.told_case(entry)
+    if told is None or entry.row_id is None or told[1] >= len(CASES):
+        return None
+    return Plain(entry.row_id, told[0], CASES[told[1]])
 
 
 def outgoing(routed: Sequence[Routed]) -> dict[str, list[Outgoing]]:

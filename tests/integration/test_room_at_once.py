@@ -165,7 +165,7 @@ async def test_a_quarter_of_the_slots_is_kept_for_what_is_read(
 
 
 def plain(event_pk: int, *channels: Channel) -> Plain:
-    return Plain(event_pk, "u", Case(channels, ",".join(channels), "{}"))
+    return Plain(event_pk, "u", Case(0, channels, ",".join(channels), "{}"))
 
 
 def underway(first_id: int, *channels: Channel) -> Underway:

@@ -10,10 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import schema, streams
-from app.domain import Channel
+from app.accept import prepare
+from app.domain import Channel, Event, Outgoing
 from app.resources import Resources
 from app.settings import Settings
 from app.store import hot_route, hot_send
+from app.store.events import insert_events
 from app.store.hold import hold
 from app.store.hot_send import write
 from app.store.preferences import put_preference
@@ -29,7 +31,7 @@ from consumers.route import Route
 from consumers.sending import Underway
 from consumers.settle import Acknowledge
 from tests.integration.consuming import consuming, entries_added, post, reading, settled
-from tests.support import HANG, Scripted, add_events, attempts, change, claim_events, event, event_row, notifications_of
+from tests.support import HANG, NOON, Scripted, add_events, attempts, change, claim_events, event, event_row, notifications_of
 
 Wait = Callable[..., Awaitable[Any]]
 Make = Callable[..., Settings]
@@ -255,6 +257,52 @@ async def test_an_event_that_takes_no_channel_is_routed_and_not_claimed(resource
     rows = [await event_row(resources, pk) for pk in (nothing, something)]
     assert [(r["status"], r["claimed_by"] is None) for r in rows] == [("ROUTED", True), ("ROUTED", False)]
     assert (await notifications_of(resources, nothing), len(provider.calls)) == ([], 3)
+
+
+async def accepted(resources: Resources, *events: Event) -> list[Outgoing]:
+    """Events as accept stores them, and their entries, which say what case each is."""
+    stored = await insert_events(resources.hot, [*map(prepare, events)])
+    return [
+        Outgoing(its.row_id or 0, e.event_id, e.user_id, e.type, its.published_at or NOON, its.case)
+        for e, its in zip(events, stored, strict=True)
+    ]
+
+
+async def test_what_accept_has_looked_at_is_not_looked_at_again(
+    resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for what may expire, which costs no token where it is over when its turn comes."""
+    looks, peek = list[int](), hot_route.peek
+
+    async def looking(hot: Any, event_pks: Sequence[int]) -> Any:
+        looks.extend(event_pks)
+        return await peek(hot, event_pks)
+
+    monkeypatch.setattr(hot_route, "peek", looking)
+    await put_preference(resources.pool, "ann", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
+    events = event(user_id="ann"), event(user_id="bob"), event(user_id="cid", expires_at=NOON.replace(year=2100))
+    async with consuming(resources, provider := Scripted()):
+        await wait_until(lambda: reading(resources))
+        anns, bobs, cids = rows = await accepted(resources, *events)
+        await streams.publish(resources.redis, streams.EVENTS, rows)
+        await wait_until(lambda: settled(resources))
+    assert (looks, len(provider.calls)) == ([cids.row_id], 6)
+    claimed = [(await event_row(resources, row.row_id))["claimed_by"] is not None for row in (anns, bobs, cids)]
+    assert claimed == [False, True, True]
+
+
+async def test_who_changes_their_mind_while_an_event_waits_gets_what_they_want_now_and_is_charged_once(
+    resources: Resources, wait_until: Wait
+) -> None:
+    anns, bobs = rows = await accepted(resources, event(user_id="ann"), event(user_id="bob"))
+    await streams.publish(resources.redis, streams.EVENTS, rows)
+    await put_preference(resources.pool, "ann", email_opt_in=True, sms_opt_in=False, push_opt_in=True)
+    await put_preference(resources.pool, "bob", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
+    async with consuming(resources, Scripted()):
+        await wait_until(lambda: settled(resources))
+    assert await statuses(resources, anns.row_id) == {"EMAIL": "SENT", "PUSH": "SENT"}
+    assert (await statuses(resources, bobs.row_id), (await event_row(resources, bobs.row_id))["status"]) == ({}, "ROUTED")
+    assert await resources.redis.zcard(streams.bucket_key("ann")) == 2, "this event, and when the bucket is full"
 
 
 async def test_an_event_with_a_channel_of_another_process_goes_over_the_streams_as_a_whole(

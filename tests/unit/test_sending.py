@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.domain import Channel, Outcome, Status
 from app.store.hot_send import Claimed, Sent, Write
@@ -33,9 +34,12 @@ class Desk:
     def __init__(self) -> None:
         self.writes, self.passed_over, self.fails = list[list[Write]](), set[int](), 0
         self.may_answer, self.settled, self.recorded = asyncio.Event(), list[tuple[bytes, object]](), list[Ended]()
-        self.counted = list[tuple[Channel, Status | None]]()
+        self.counted, self.accepted = list[tuple[Channel, Status | None]](), list[Channel]()
         self.may_answer.set()
-        tally = SimpleNamespace(ended=lambda channel, status, _age_s: self.counted.append((channel, status)))
+        tally = SimpleNamespace(
+            ended=lambda channel, status, _age_s: self.counted.append((channel, status)),
+            count_channels=lambda _kind, channels: self.accepted.extend(channels),
+        )
         recorder = SimpleNamespace(add=self.recorded.append)
         self.sending = Sending(cast("Any", SimpleNamespace(tally=tally)), Database(), cast("Any", recorder), "me")
 
@@ -99,7 +103,25 @@ async def test_an_event_is_written_once_all_its_calls_are_over_and_nothing_else_
     assert desk.told() == [[(1, [("p", None), ("p", "r-1")])]]
     assert desk.settled == [(b"1-1", Acknowledge()), (b"row 10", Acknowledge()), (b"row 11", Acknowledge())]
     assert desk.counted == [(EMAIL, Status.SENT), (PUSH, Status.SENT)]
-    assert (desk.recorded, desk.sending.sign()) == ([], None)
+    assert (desk.recorded, desk.sending.sign(), desk.accepted) == ([], None, [EMAIL, PUSH])
+
+
+async def test_the_log_tells_of_an_event_and_then_of_what_was_sent_once_both_are_written(desk: Desk) -> None:
+    one = desk.claimed(1, EMAIL, PUSH)
+    desk.sending.follow([one])
+    desk.may_answer.clear()
+    with capture_logs() as logs:
+        desk.ends(one, 0)
+        desk.ends(one, 1)
+        await turns()
+        assert (len(desk.writes), logs) == (1, [])
+        desk.may_answer.set()
+        await turns()
+    assert [(log["event"], log.get("channels"), log.get("notification_id")) for log in logs] == [
+        ("event routed", ["EMAIL", "PUSH"], None),
+        ("notification sent", None, 10),
+        ("notification sent", None, 11),
+    ]
 
 
 async def test_what_is_not_over_a_moment_after_the_claim_is_written_as_such_and_recorded_when_it_is(
