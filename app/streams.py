@@ -99,6 +99,11 @@ def told_case(entry: Entry) -> tuple[str, int] | None:
     return fields[5].decode(errors="replace"), int(fields[11])
 
 
+def added_s(entry: Entry) -> float:
+    """When it was added, by Redis' clock: seconds since 1970."""
+    return int(entry.id.partition(b"-")[0]) / 1000
+
+
 async def publish(redis: Redis, stream: str, rows: Sequence[Outgoing]) -> None:
     """XADD one entry per row, 500 a call. Raises redis.RedisError; some may have been added: the relay finds the rest."""
     if len(rows) == 1:  # by itself: through the script it takes Redis a third longer

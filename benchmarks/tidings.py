@@ -11,13 +11,11 @@ from typing import Any
 from app import schema
 from app.process import free_port
 from app.settings import Settings, load_settings
-from app.store.hot_route import CASES
 from app.streams import EVENTS, GROUP, WORK_STREAMS
 from benchmarks.servers import Place
 from benchmarks.subject import Process
 from tests.processes import environment, process
 
-NO_WISHES = CASES[-1].nth  # nothing is asked for, and nothing stored of what the user wants
 FILL = (Path(__file__).parent / "fill.lua").read_text()
 FILL_MAX = 20_000  # a call, which nobody can interrupt
 INSTANT = {f"simulated_{c}_{what}": 0 for c in ("email", "sms", "push") for what in ("latency_ms", "failure_rate")}
@@ -86,7 +84,7 @@ where n.final_status = 'SENT' group by e.event_id having count(*) = 3"""
     async def publish(self, place: Place, events: range, published_at: datetime) -> None:
         """The entries of these events, by number."""
         for part in (events[start : start + FILL_MAX] for start in range(0, len(events), FILL_MAX)):
-            args = (str(part[0]), str(part[-1]), str(self.users), published_at.isoformat(), str(NO_WISHES))
+            args = (str(part[0]), str(part[-1]), str(self.users), published_at.isoformat())
             await place.redis.eval(FILL, 1, EVENTS, *args)
 
     async def idle(self, place: Place) -> bool:

@@ -4,6 +4,7 @@ the batch, or claims it where it is sent at once.
 What needs a closer look is left to consumers/route.py.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,6 +25,8 @@ from consumers.rate_limit import RateLimit
 from consumers.routed_line import routed_line
 from consumers.sending import Underway
 from consumers.settle import Acknowledge, Settle
+
+FRESH_S = 1.0
 
 
 class RoutePlain:
@@ -50,7 +53,8 @@ class RoutePlain:
 
     async def _free(self, by_row: Mapping[int, Entry]) -> list[Plain]:
         """The events that need no closer look."""
-        plain = [event for entry in by_row.values() if (event := seen(entry)) is not None]
+        now_s = time.time()
+        plain = [event for entry in by_row.values() if (event := seen(entry, now_s)) is not None]
         if len(plain) < len(by_row):
             plain += await self._peek(by_row.keys() - {event.event_pk for event in plain})
         charged = [event for event in plain if event.case.channels]
@@ -98,10 +102,13 @@ class RoutePlain:
         return {event.event_pk for event in routed}
 
 
-def seen(entry: Entry) -> Plain | None:
-    """What accept saw of an event, where its entry says so; the statement that routes it finds out whether that is still so."""
+def seen(entry: Entry, now_s: float) -> Plain | None:
+    """What accept saw of an event a moment ago, where its entry says so; who routes it finds out whether that is still so.
+
+    What waits for longer is looked at when its turn comes: it may be over, or cancelled, and must then cost its user no token.
+    """
     told = streams.told_case(entry)
-    if told is None or entry.row_id is None or told[1] >= len(CASES):
+    if told is None or entry.row_id is None or told[1] >= len(CASES) or now_s - streams.added_s(entry) > FRESH_S:
         return None
     return Plain(entry.row_id, told[0], CASES[told[1]])
 

@@ -45,8 +45,7 @@ class Stored(NamedTuple):
 # Columns come joined, which costs asyncpg and PostgreSQL less than arrays do: no text here holds SEPARATOR, since ids hold no
 # control characters and JSON escapes them; hashes have 32 bytes each. What is null for all, and source '', comes as null.
 # `due_at` in the future means parked (published_at null): the relay publishes it when due. It comes back as a number, which costs
-# asyncpg a tenth of what a timestamptz does, and all rows have the same. Which case it is comes back too, but of what may expire:
-# that is looked at when its turn comes, since what is over by then must cost its user no token.
+# asyncpg a tenth of what a timestamptz does, and all rows have the same. Which case each is, of hot_route.py, comes back too.
 SEPARATOR = "\x1f"
 _INSERT = f"""
 insert into event as e
@@ -56,7 +55,7 @@ select coalesce(source, ''), event_id, type, user_id, payload::json, occurred_at
        coalesce(send_at, now()), case when send_at > now() then null else now() end, expires_at
 from {{}} as u(source, event_id, type, user_id, payload, occurred_at, channels, send_at, expires_at, n)
 on conflict (source, event_id) do nothing
-returning id, date_part('epoch', published_at), case when expires_at is null then {CASE} end
+returning id, date_part('epoch', published_at), {CASE}
 """  # noqa: S608 (nothing is written into it but what hot_route.py holds)
 INSERT = _INSERT.format("""
   unnest(string_to_array($1, E'\\x1f'), string_to_array($2, E'\\x1f'), string_to_array($3, E'\\x1f'),

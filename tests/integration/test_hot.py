@@ -139,11 +139,11 @@ async def test_what_is_inserted_says_which_case_it_is(resources: Resources, at_a
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2])
-async def test_what_may_expire_and_what_was_there_already_has_no_case_yet(resources: Resources, at_a_time: int) -> None:
-    news = [prepare(event(expires_at=AGES)), prepare(event())]
+async def test_of_what_was_there_already_nobody_says_which_case_it_is(resources: Resources, at_a_time: int) -> None:
+    news = [prepare(event()), prepare(event())]
     await insert_events(resources.hot, news[1:])
     stored = [s for n in range(0, 2, at_a_time) for s in await insert_events(resources.hot, news[n : n + at_a_time])]
-    assert [(s.row_id is None, s.case) for s in stored] == [(False, None), (True, None)]
+    assert [(s.row_id is None, s.case is None) for s in stored] == [(False, False), (True, True)]
 
 
 @pytest.mark.parametrize("was", [True, False])

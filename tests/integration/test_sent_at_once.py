@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,7 +22,7 @@ from app.store.hot_send import write
 from app.store.preferences import put_preference
 from app.store.take_over import take_over
 from app.streams import Entry
-from consumers import sending
+from consumers import route_plain, sending
 from consumers.at_once import AtOnce
 from consumers.database import Database
 from consumers.in_hand import InHand
@@ -268,10 +269,15 @@ async def accepted(resources: Resources, *events: Event) -> list[Outgoing]:
     ]
 
 
-async def test_what_accept_has_looked_at_is_not_looked_at_again(
+async def add_late(resources: Resources, row: Outgoing, by_s: float) -> None:
+    """Its entry, as if it waited for so long."""
+    entry_id, fields = f"{round(1000 * (time.time() - by_s))}-0", streams._fields("event", row)
+    await resources.redis.xadd(streams.EVENTS, dict(zip(fields[::2], fields[1::2], strict=True)), id=entry_id)
+
+
+async def test_what_accept_looked_at_a_moment_ago_is_not_looked_at_again(
     resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for what may expire, which costs no token where it is over when its turn comes."""
     looks, peek = list[int](), hot_route.peek
 
     async def looking(hot: Any, event_pks: Sequence[int]) -> Any:
@@ -280,25 +286,38 @@ async def test_what_accept_has_looked_at_is_not_looked_at_again(
 
     monkeypatch.setattr(hot_route, "peek", looking)
     await put_preference(resources.pool, "ann", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
-    events = event(user_id="ann"), event(user_id="bob"), event(user_id="cid", expires_at=NOON.replace(year=2100))
+    monkeypatch.setattr(route_plain, "FRESH_S", 60.0)  # however slow this machine is
+    rows = await accepted(resources, event(user_id="ann"), event(user_id="bob"), event(user_id="cid"))
+    anns, bobs, late = rows
+    await add_late(resources, late, by_s=61)
     async with consuming(resources, provider := Scripted()):
-        await wait_until(lambda: reading(resources))
-        anns, bobs, cids = rows = await accepted(resources, *events)
-        await streams.publish(resources.redis, streams.EVENTS, rows)
+        await streams.publish(resources.redis, streams.EVENTS, [anns, bobs])
         await wait_until(lambda: settled(resources))
-    assert (looks, len(provider.calls)) == ([cids.row_id], 6)
-    claimed = [(await event_row(resources, row.row_id))["claimed_by"] is not None for row in (anns, bobs, cids)]
-    assert claimed == [False, True, True]
+    assert (looks, len(provider.calls)) == ([late.row_id], 6)
+    sent = [(await event_row(resources, row.row_id))["status"] == "ROUTED" for row in rows]
+    assert (sent, await statuses(resources, anns.row_id)) == ([True] * 3, {})
+
+
+@pytest.mark.parametrize("how", ["expires_at = now()", "status = 'CANCELLED', reason = 'cancelled'"])
+async def test_what_is_over_when_its_turn_comes_cost_its_user_no_token(resources: Resources, wait_until: Wait, how: str) -> None:
+    (row,) = await accepted(resources, event(user_id="ann"))
+    await add_late(resources, row, by_s=2)
+    await change(resources, "event", row.row_id, how)
+    async with consuming(resources, provider := Scripted()):
+        await wait_until(lambda: settled(resources))
+    assert (await resources.redis.exists(streams.bucket_key("ann")), len(provider.calls)) == (0, 0)
 
 
 async def test_who_changes_their_mind_while_an_event_waits_gets_what_they_want_now_and_is_charged_once(
-    resources: Resources, wait_until: Wait
+    resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(route_plain, "FRESH_S", 60.0)
     anns, bobs = rows = await accepted(resources, event(user_id="ann"), event(user_id="bob"))
-    await streams.publish(resources.redis, streams.EVENTS, rows)
     await put_preference(resources.pool, "ann", email_opt_in=True, sms_opt_in=False, push_opt_in=True)
     await put_preference(resources.pool, "bob", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
     async with consuming(resources, Scripted()):
+        await wait_until(lambda: reading(resources))
+        await streams.publish(resources.redis, streams.EVENTS, rows)
         await wait_until(lambda: settled(resources))
     assert await statuses(resources, anns.row_id) == {"EMAIL": "SENT", "PUSH": "SENT"}
     assert (await statuses(resources, bobs.row_id), (await event_row(resources, bobs.row_id))["status"]) == ({}, "ROUTED")
