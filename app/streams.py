@@ -22,8 +22,8 @@ GROUP = "tidings"
 EVENTS = "tidings:{0}:events"
 DEAD = "tidings:{0}:dead"
 DEAD_MAX = 10_000  # the dead stream is a record, not work: it may lose its oldest
-CASE_PLACES = (b"user_id", b"case")  # the third field of an entry, and its last
-CASE_DIGITS_MAX = 4
+CASE_PLACES = (b"user_id", b"case")  # the third field of an entry, and the sixth
+CASE_DIGITS_MAX = 6
 SCRIPT_MAX = 500  # entries of one stream that a script call touches
 
 

@@ -52,7 +52,7 @@ class Room:
         if not self.drained or not self._may_begin():
             return False
         kept = max(self.kept_free, self.promised)
-        return self._in_hand.free() - kept >= n or self.free() - kept >= n  # as a rule the first, which costs less
+        return self._in_hand.free() - kept >= n or self.free() - kept >= n  # what is ahead only adds
 
     def may_come(self, n: int) -> bool:
         """Could there be room at once for `n` soon?"""

@@ -7,6 +7,7 @@ What needs a closer look is left to consumers/route.py.
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from app import streams
 from app.domain import Outgoing
@@ -74,6 +75,7 @@ class RoutePlain:
                 return set()
             claimed, claimed_s = await self._claim(batch.events)
             batch.begin([Underway(event, by_row[event.event_pk], settle) for event in claimed], claimed_s)
+        self._count(claimed)
         return {event.event_pk for event in claimed}
 
     async def _claim(self, events: list[Plain]) -> tuple[list[Claimed], float]:
@@ -96,19 +98,23 @@ class RoutePlain:
 
         routed = await self._database.patiently(route) if events else []
         if routed:
-            self._resources.tally.count_channels(Kind.ACCEPTED, (channel for event in routed for channel in event.channels))
+            self._count(routed)
             info_lines(routed_line(event.event_id, event.user_id, event.channels) for event in routed)
             await self._publish(asked_s[-1], outgoing(routed))
         return {event.event_pk for event in routed}
+
+    def _count(self, events: Sequence[Routed | Claimed]) -> None:
+        self._resources.tally.count_channels(Kind.ACCEPTED, chain.from_iterable([event.channels for event in events]))
 
 
 def seen(entry: Entry, now_s: float) -> Plain | None:
     """What accept saw of an event a moment ago, where its entry says so; who routes it finds out whether that is still so.
 
-    What waits for longer is looked at when its turn comes: it may be over, or cancelled, and must then cost its user no token.
+    What waits for longer is looked at when its turn comes: it may be cancelled, and must then cost its user no token. So is all
+    where Redis' clock, which may step back, and the own are too far apart.
     """
     told = streams.told_case(entry)
-    if told is None or entry.row_id is None or told[1] >= len(CASES) or now_s - streams.added_s(entry) > FRESH_S:
+    if told is None or entry.row_id is None or told[1] >= len(CASES) or abs(now_s - streams.added_s(entry)) > FRESH_S:
         return None
     return Plain(entry.row_id, told[0], CASES[told[1]])
 

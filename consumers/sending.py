@@ -14,7 +14,6 @@ from app.logs import info_lines
 from app.resources import Resources
 from app.store.hot_send import Claimed, Sent, Write, write
 from app.streams import Entry
-from app.tally import Kind
 from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.record import Ended, Recorder, age_s, sent_line
@@ -85,13 +84,8 @@ class Sending:
         for end in recorded:
             self._resources.tally.ended(end.attempt.channel, Status.SENT, age_s(end.attempt, asked_s))
             end.attempt.settle(end.attempt.entry, DONE)
-        self._told([e.event for e in batch], recorded)
-
-    def _told(self, events: Sequence[Claimed], recorded: Sequence[Ended]) -> None:
-        """Only now: who calls does not wait for the log."""
-        self._resources.tally.count_channels(Kind.ACCEPTED, (channel for event in events for channel in event.channels))
-        routed = (routed_line(event.event_id, event.user_id, event.channels) for event in events)
-        info_lines(chain(routed, map(sent_line, recorded)))
+        routed = (routed_line(e.event.event_id, e.event.user_id, e.event.channels) for e in batch)
+        info_lines(chain(routed, map(sent_line, recorded)))  # only now: no call waits for the log
 
     def _written(self, event: Underway, sent: Sequence[Sent | None] | None) -> list[Ended]:
         """The ends that are recorded; all others are still to be. `sent` None: another wrote it, or nobody knows who."""

@@ -182,8 +182,10 @@ async def locked_before(
 async def own(hot: Kept) -> AsyncIterator[Any]:
     """A connection as those that are kept."""
     connection = await hot._connect()
-    yield connection
-    await connection.close()
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def _waiting(resources: Resources, calls: int) -> bool:

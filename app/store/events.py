@@ -32,7 +32,7 @@ class NewEvent(NamedTuple):
 class Stored(NamedTuple):
     """What became of one event. `row_id` and `published_at` are set where it was added; `published_at` None: parked until sendAt.
 
-    `case` is that of hot_route.py, where it is known by now. Where it was not added, `body_hash` is that of the event which
+    `case` is that of hot_route.py; None where it may expire. Where it was not added, `body_hash` is that of the event which
     already has the id; None: PostgreSQL refused the event.
     """
 
@@ -45,7 +45,8 @@ class Stored(NamedTuple):
 # Columns come joined, which costs asyncpg and PostgreSQL less than arrays do: no text here holds SEPARATOR, since ids hold no
 # control characters and JSON escapes them; hashes have 32 bytes each. What is null for all, and source '', comes as null.
 # `due_at` in the future means parked (published_at null): the relay publishes it when due. It comes back as a number, which costs
-# asyncpg a tenth of what a timestamptz does, and all rows have the same. Which case each is, of hot_route.py, comes back too.
+# asyncpg a tenth of what a timestamptz does, and all rows have the same. Which case each is (hot_route.py) comes back too, but of
+# what may expire: that is looked at when its turn comes, since what is over must cost its user no token.
 SEPARATOR = "\x1f"
 _INSERT = f"""
 insert into event as e
@@ -55,7 +56,7 @@ select coalesce(source, ''), event_id, type, user_id, payload::json, occurred_at
        coalesce(send_at, now()), case when send_at > now() then null else now() end, expires_at
 from {{}} as u(source, event_id, type, user_id, payload, occurred_at, channels, send_at, expires_at, n)
 on conflict (source, event_id) do nothing
-returning id, date_part('epoch', published_at), {CASE}
+returning id, date_part('epoch', published_at), case when expires_at is null then {CASE} end
 """  # noqa: S608 (nothing is written into it but what hot_route.py holds)
 INSERT = _INSERT.format("""
   unnest(string_to_array($1, E'\\x1f'), string_to_array($2, E'\\x1f'), string_to_array($3, E'\\x1f'),
@@ -127,7 +128,7 @@ def _columns(events: Sequence[NewEvent]) -> list[object]:
 
 
 def _first(column: object) -> object:
-    """Of one row: what is joined is it already."""
+    """Of the one event: joined, the only value of a column is that value itself."""
     return column[0] if isinstance(column, (list, tuple)) else column
 
 

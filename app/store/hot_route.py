@@ -1,7 +1,8 @@
 """The common case of route in two short statements, as those of hot.py: which case is an event, and what does that bring.
 
 They pass over events that are not due, or expired, or no longer NEW, which routing.py judges. Accept looks which case it is, too
-(events.py), and says so in the entry; whoever routes an event sees to it that the case is still the same.
+(events.py), and says so in the entry; whoever routes an event sees to it that it is still so. Where it is not, because its user
+wants nothing any more, a token is gone for nothing.
 """
 
 from collections.abc import Sequence
@@ -78,6 +79,8 @@ def _bits(has: str) -> str:
 CASE = f"""({len(_WANTED)} * case when e.channels is null then {len(_SETS)} when e.channels <@ {_ALL} then
     {_bits("'{}' = any(e.channels)")} end
     + coalesce((select {_bits("p.{1}_opt_in")} from preference p where p.user_id = any(array[e.user_id])), {len(_SETS)}))"""  # noqa: S608 (as below)
+# Who was charged is its user, and it is still the case that was seen: an event of which an entry said so may be another by now.
+AS_SEEN = f"e.user_id = told.user_id and {CASE} = told.nth"
 DECISIONS = "(array[" + ", ".join(f"'{case.decisions}'::jsonb" for case in CASES) + "])[told.nth + 1]"
 
 DUE = "e.status = 'NEW' and e.published_at is not null and e.due_at <= now() and coalesce(e.expires_at > now(), true)"
@@ -91,8 +94,8 @@ select e.id, e.user_id, {CASE} from event e where e.id = any($1::bigint[]) and {
 ROUTE_PLAIN = f"""
 with routed as (
   update event e set status = 'ROUTED', decisions = {DECISIONS}, updated_at = now()
-  from unnest($1::bigint[], $2::int[], $3::text[]) as told(id, nth, channels)
-  where e.id = any(array[told.id]) and {_READY} and {CASE} = told.nth
+  from unnest($1::bigint[], $2::text[], $3::int[], $4::text[]) as told(id, user_id, nth, channels)
+  where e.id = any(array[told.id]) and {_READY} and {AS_SEEN}
   returning e.id, e.event_id, e.type, e.user_id, e.expires_at, told.channels
 ), numbered as (
   select *, nextval('notification_id_seq') as first from routed
@@ -115,6 +118,11 @@ async def peek(hot: "Fetching", event_pks: Sequence[int]) -> list[Plain]:
     return [Plain(event_pk, user_id, CASES[nth]) for event_pk, user_id, nth in rows if nth is not None]
 
 
+def as_seen(events: Sequence[Plain]) -> tuple[list[int], list[str], list[int]]:
+    """What AS_SEEN is told of each."""
+    return [e.event_pk for e in events], [e.user_id for e in events], [e.case.nth for e in events]
+
+
 async def route_plain(resources: Resources, events: Sequence[Plain]) -> list[Routed]:
     """Route events, committed on return.
 
@@ -123,8 +131,8 @@ async def route_plain(resources: Resources, events: Sequence[Plain]) -> list[Rou
     """
 
     async def run(part: Sequence[Plain]) -> list[Routed]:
-        ids, cases = [event.event_pk for event in part], [event.case for event in part]
-        rows = await resources.hot.fetch(ROUTE_PLAIN, ids, [case.nth for case in cases], [case.text for case in cases])
+        texts = [event.case.text for event in part]
+        rows = await resources.hot.fetch(ROUTE_PLAIN, *as_seen(part), texts)
         return [
             Routed(event_pk, event_id, event_type, user_id, _CHANNELS[text], first, at)
             for event_pk, event_id, event_type, user_id, text, first, at in rows

@@ -42,8 +42,8 @@ OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s",
 SHORT = {
     "read": (READ, "bigint[]"),
     "peek": (PEEK, "bigint[]"),
-    "route": (ROUTE_PLAIN, "bigint[], int[], text[]"),
-    "claim events": (CLAIM_EVENTS, "bigint[], int[], text, float8, boolean"),
+    "route": (ROUTE_PLAIN, "bigint[], text[], int[], text[]"),
+    "claim events": (CLAIM_EVENTS, "bigint[], text[], int[], text, float8, boolean"),
     "write": (WRITE, "bigint[], text[], text[], text[], text"),
     "claim": (CLAIM_DUE, "bigint[], text, float8"),
     "sent": (FINISH_SENT, "bigint[], int[], text[], text[]"),
@@ -139,11 +139,13 @@ async def test_what_is_inserted_says_which_case_it_is(resources: Resources, at_a
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2])
-async def test_of_what_was_there_already_nobody_says_which_case_it_is(resources: Resources, at_a_time: int) -> None:
-    news = [prepare(event()), prepare(event())]
+async def test_of_what_may_expire_and_what_was_there_already_nobody_says_which_case_it_is(
+    resources: Resources, at_a_time: int
+) -> None:
+    news = [prepare(event(expires_at=AGES)), prepare(event())]
     await insert_events(resources.hot, news[1:])
     stored = [s for n in range(0, 2, at_a_time) for s in await insert_events(resources.hot, news[n : n + at_a_time])]
-    assert [(s.row_id is None, s.case is None) for s in stored] == [(False, False), (True, True)]
+    assert [(s.row_id is None, s.case) for s in stored] == [(False, None), (True, None)]
 
 
 @pytest.mark.parametrize("was", [True, False])
@@ -158,6 +160,15 @@ async def test_who_changed_their_mind_since_is_left_to_the_long_way(resources: R
     assert [r.event_pk for r in await hot_route.route_plain(resources, before)] == [bobs]
     assert (await event_row(resources, anns))["status"] == "NEW"
     assert sorted(a.channel for a in await route(resources, [anns])) == ["EMAIL", "PUSH", *["SMS"] * (not was)]
+
+
+async def test_who_pays_for_an_event_is_its_user(resources: Resources) -> None:
+    """An entry by hand, or one from before PostgreSQL was put back, may name another."""
+    theirs, own = await hot_route.peek(resources.hot, await add_events(resources, event(), event()))
+    told = [theirs._replace(user_id="another"), own]
+    assert [r.event_pk for r in await hot_send.claim_events(resources, told, "me", again=False)] == [own.event_pk]
+    await change(resources, "event", own.event_pk, "claimed_by = null")
+    assert [r.event_pk for r in await hot_route.route_plain(resources, told)] == [own.event_pk]
 
 
 async def test_a_claim_whose_answer_was_lost_is_found_again_though_its_user_changed_their_mind(resources: Resources) -> None:

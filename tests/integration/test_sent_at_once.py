@@ -269,6 +269,19 @@ async def accepted(resources: Resources, *events: Event) -> list[Outgoing]:
     ]
 
 
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The events that routing looks at. What accept saw counts for a minute, however slow this machine is."""
+    looks, peek = list[int](), hot_route.peek
+
+    async def looking(hot: Any, event_pks: Sequence[int]) -> Any:
+        looks.extend(event_pks)
+        return await peek(hot, event_pks)
+
+    monkeypatch.setattr(hot_route, "peek", looking)
+    monkeypatch.setattr(route_plain, "FRESH_S", 60.0)
+    return looks
+
+
 async def add_late(resources: Resources, row: Outgoing, by_s: float) -> None:
     """Its entry, as if it waited for so long."""
     entry_id, fields = f"{round(1000 * (time.time() - by_s))}-0", streams._fields("event", row)
@@ -278,15 +291,8 @@ async def add_late(resources: Resources, row: Outgoing, by_s: float) -> None:
 async def test_what_accept_looked_at_a_moment_ago_is_not_looked_at_again(
     resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, peek = list[int](), hot_route.peek
-
-    async def looking(hot: Any, event_pks: Sequence[int]) -> Any:
-        looks.extend(event_pks)
-        return await peek(hot, event_pks)
-
-    monkeypatch.setattr(hot_route, "peek", looking)
+    looks = looked_at(monkeypatch)
     await put_preference(resources.pool, "ann", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
-    monkeypatch.setattr(route_plain, "FRESH_S", 60.0)  # however slow this machine is
     rows = await accepted(resources, event(user_id="ann"), event(user_id="bob"), event(user_id="cid"))
     anns, bobs, late = rows
     await add_late(resources, late, by_s=61)
@@ -298,14 +304,29 @@ async def test_what_accept_looked_at_a_moment_ago_is_not_looked_at_again(
     assert (sent, await statuses(resources, anns.row_id)) == ([True] * 3, {})
 
 
+@pytest.mark.parametrize("by_s", [2, -3600], ids=["late", "of a clock that is ahead"])
 @pytest.mark.parametrize("how", ["expires_at = now()", "status = 'CANCELLED', reason = 'cancelled'"])
-async def test_what_is_over_when_its_turn_comes_cost_its_user_no_token(resources: Resources, wait_until: Wait, how: str) -> None:
+async def test_what_is_over_when_its_turn_comes_cost_its_user_no_token(
+    resources: Resources, wait_until: Wait, how: str, by_s: float
+) -> None:
     (row,) = await accepted(resources, event(user_id="ann"))
-    await add_late(resources, row, by_s=2)
+    await add_late(resources, row, by_s)
     await change(resources, "event", row.row_id, how)
     async with consuming(resources, provider := Scripted()):
         await wait_until(lambda: settled(resources))
     assert (await resources.redis.exists(streams.bucket_key("ann")), len(provider.calls)) == (0, 0)
+
+
+@pytest.mark.parametrize("case", [len(hot_route.CASES), 999_999])
+async def test_a_case_of_another_version_is_looked_at(
+    resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch, case: int
+) -> None:
+    looks = looked_at(monkeypatch)
+    rows = await accepted(resources, event(), event())
+    await streams.publish(resources.redis, streams.EVENTS, [rows[0]._replace(case=case), rows[1]])
+    async with consuming(resources, provider := Scripted()):
+        await wait_until(lambda: settled(resources))
+    assert (looks, len(provider.calls)) == ([rows[0].row_id], 6)
 
 
 async def test_who_changes_their_mind_while_an_event_waits_gets_what_they_want_now_and_is_charged_once(
@@ -321,7 +342,8 @@ async def test_who_changes_their_mind_while_an_event_waits_gets_what_they_want_n
         await wait_until(lambda: settled(resources))
     assert await statuses(resources, anns.row_id) == {"EMAIL": "SENT", "PUSH": "SENT"}
     assert (await statuses(resources, bobs.row_id), (await event_row(resources, bobs.row_id))["status"]) == ({}, "ROUTED")
-    assert await resources.redis.zcard(streams.bucket_key("ann")) == 2, "this event, and when the bucket is full"
+    full_at, charged_at = [await resources.redis.zscore(streams.bucket_key("ann"), k) or 0 for k in ("full_at", str(anns.row_id))]
+    assert full_at - charged_at == resources.settings.rate_limit_every_us, "one token"
 
 
 async def test_an_event_with_a_channel_of_another_process_goes_over_the_streams_as_a_whole(

@@ -34,12 +34,9 @@ class Desk:
     def __init__(self) -> None:
         self.writes, self.passed_over, self.fails = list[list[Write]](), set[int](), 0
         self.may_answer, self.settled, self.recorded = asyncio.Event(), list[tuple[bytes, object]](), list[Ended]()
-        self.counted, self.accepted = list[tuple[Channel, Status | None]](), list[Channel]()
+        self.counted = list[tuple[Channel, Status | None]]()
         self.may_answer.set()
-        tally = SimpleNamespace(
-            ended=lambda channel, status, _age_s: self.counted.append((channel, status)),
-            count_channels=lambda _kind, channels: self.accepted.extend(channels),
-        )
+        tally = SimpleNamespace(ended=lambda channel, status, _age_s: self.counted.append((channel, status)))
         recorder = SimpleNamespace(add=self.recorded.append)
         self.sending = Sending(cast("Any", SimpleNamespace(tally=tally)), Database(), cast("Any", recorder), "me")
 
@@ -103,7 +100,7 @@ async def test_an_event_is_written_once_all_its_calls_are_over_and_nothing_else_
     assert desk.told() == [[(1, [("p", None), ("p", "r-1")])]]
     assert desk.settled == [(b"1-1", Acknowledge()), (b"row 10", Acknowledge()), (b"row 11", Acknowledge())]
     assert desk.counted == [(EMAIL, Status.SENT), (PUSH, Status.SENT)]
-    assert (desk.recorded, desk.sending.sign(), desk.accepted) == ([], None, [EMAIL, PUSH])
+    assert (desk.recorded, desk.sending.sign()) == ([], None)
 
 
 async def test_the_log_tells_of_an_event_and_then_of_what_was_sent_once_both_are_written(desk: Desk) -> None:
