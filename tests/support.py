@@ -142,7 +142,7 @@ async def race(
         await transaction.start()
         await holder.execute(f"select from {table} where id = any($1) for update", ids)
         running = [asyncio.ensure_future(call()) for call in calls]
-        await wait_until(lambda: _waiting(resources, len(calls)))
+        await wait_until(lambda: waiting(resources, len(calls)))
         await transaction.rollback()
         return await asyncio.gather(*running)
 
@@ -169,14 +169,14 @@ async def locked_before(
         await transaction.start()
         await holder.execute(f"select from {table} where id = $1 for update", middle)
         running = asyncio.ensure_future(call(caller))
-        await wait_until(lambda: _waiting(resources, 1))
+        await wait_until(lambda: waiting(resources, 1))
         free = await resources.pool.fetch(f"select id from {table} where id = any($1) for update skip locked", ids)
         await transaction.rollback()
         await running
         return sorted(set(ids) - {r["id"] for r in free} - {middle})
 
 
-async def _waiting(resources: Resources, calls: int) -> bool:
+async def waiting(resources: Resources, calls: int) -> bool:
     """Do so many statements wait for a lock?"""
     query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     return bool(await resources.pool.fetchval(query) == calls)

@@ -188,13 +188,15 @@ from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::tex
 where a.notification_id = told.id and a.number = told.attempt and a.outcome = 'unknown'
 """
 
-# Nothing was sent: the try is given back. Where the crash rule already closed the attempt, the truth is written over it. What was
-# written in mid-send would be due when its lease ends.
+# Nothing was sent: the try is given back. Where the crash rule already closed the attempt, the truth is written over its row.
+# That is found as a conflict: it may be younger than this statement, which waited for the crash rule's lock. What was written in
+# mid-send would be due when its lease ends.
 RELEASE = """
 with told as (
   select * from unnest($1::bigint[], $2::int[]) as u(id, attempt)
 ), mine as (
-  select id, status, attempt, published_at from notification where id = any($1::bigint[]) order by id for update
+  select id, status, attempt, published_at, claimed_by, claimed_at from notification where id = any($1::bigint[])
+  order by id for update
 ), moved as (
   update notification n set status = 'PENDING', reason = null, tries = n.tries - 1, lease_until = null,
     error = case when mine.status = 'UNKNOWN' then null else n.error end,
@@ -203,8 +205,10 @@ with told as (
   from told join mine using (id, attempt) where n.id = mine.id and mine.status in ('PROCESSING', 'UNKNOWN')
   returning n.id, n.attempt, n.published_at is null as parked
 ), noted as (
-  update attempt a set outcome = 'unavailable', error = 'released: nothing was sent' from moved
-  where a.notification_id = moved.id and a.number = moved.attempt
+  insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome, error)
+  select id, attempt, claimed_by, claimed_at, now(), 'unavailable', 'released: nothing was sent'
+  from mine join moved using (id, attempt) where mine.status = 'UNKNOWN'
+  on conflict (notification_id, number) do update set outcome = excluded.outcome, error = excluded.error
 )
 select mine.id, coalesce(moved.parked, mine.published_at is null) as parked
 from told join mine using (id, attempt) left join moved using (id)

@@ -1,5 +1,6 @@
 """Finish and release: how an attempt ended is recorded once, under the number that its claim was given."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from app.domain import Channel, Outcome, Reason, Status
 from app.resources import Resources
 from app.store.hot import finish
-from app.store.notifications import Ending, Finish, judge_endings, release
+from app.store.notifications import Ending, Finish, judge_claims, judge_endings, release
 from app.store.operate import replay_notifications
-from tests.support import attempts, change, claim, locked_before, notification, start_attempt, start_attempts
+from tests.conftest import wait_until
+from tests.support import attempts, change, claim, locked_before, notification, start_attempt, start_attempts, waiting
 
 CRASHED = "lease_until = now() - interval '1 s'"  # of a PROCESSING row: its consumer is gone
 
@@ -255,6 +257,21 @@ async def test_a_release_that_comes_after_the_crash_rule_takes_unknown_back(reso
     assert await release(resources.pool, [(mine, 1)]) == {mine: True}
     row, attempt = await notification(resources, mine), await only_attempt(resources, mine)
     assert (row["status"], row["reason"], row["error"], row["tries"], row["published_at"]) == ("PENDING", None, None, 0, None)
+    assert (attempt["outcome"], attempt["error"]) == ("unavailable", "released: nothing was sent")
+
+
+async def test_a_release_that_waits_for_the_crash_rule_takes_unknown_back(resources: Resources) -> None:
+    """It began before the crash rule's row of the attempt was there to be seen."""
+    mine = await start_attempt(resources, Channel.SMS)
+    await change(resources, "notification", [mine], CRASHED)
+    async with resources.pool.acquire() as successor, successor.transaction():
+        pool: Any = successor
+        await judge_claims(pool, [mine], "successor", lease_s=30, at_most_once=True, max_tries=3, calm_s=0)
+        released = asyncio.ensure_future(release(resources.pool, [(mine, 1)]))
+        await wait_until(lambda: waiting(resources, 1))
+    assert await released == {mine: True}
+    row, attempt = await notification(resources, mine), await only_attempt(resources, mine)
+    assert (row["status"], row["tries"]) == ("PENDING", 0)
     assert (attempt["outcome"], attempt["error"]) == ("unavailable", "released: nothing was sent")
 
 
