@@ -134,7 +134,7 @@ class Acceptor:
         added = sum([its.row_id is not None for its in stored.values()])
         self._resources.tally.count(Kind.ACCEPTED, n=added)
         rows = [
-            Outgoing(its.row_id, event.event_id, event.user_id, event.type, its.published_at)
+            Outgoing(its.row_id, event.event_id, event.user_id, event.type, its.published_at, its.case)
             for (event, _, _), its in zip(first.values(), stored.values(), strict=True)
             if its.row_id is not None and its.published_at is not None
         ]

@@ -115,13 +115,17 @@ class Event(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A row to publish. `published_at` is what the row got in the transaction that committed before."""
+    """A row to publish. `published_at` is what the row got in the transaction that committed before.
+
+    `case` of an event, as app/store/hot_route.py counts them, where that was looked at in the same transaction.
+    """
 
     row_id: int
     event_id: str
     user_id: str
     event_type: str
     published_at: datetime
+    case: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

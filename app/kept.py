@@ -4,8 +4,7 @@ asyncpg's pool makes a task for each release: half of what such a statement cost
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -26,21 +25,12 @@ class Kept:
 
     async def fetch(self, query: str, *args: Any) -> "Sequence[asyncpg.Record]":
         """The rows of one statement, committed on return. Raises as asyncpg does."""
-        async with self.acquire() as connection:
-            return await connection.fetch(query, *args)
-
-    @asynccontextmanager
-    async def acquire(self) -> "AsyncIterator[Connection]":
-        """A connection, which must not be left in a transaction."""
         async with self._free:
             connection, epoch = self._take() or await self._connect(), self._epoch
             try:
-                yield connection
+                return await connection.fetch(query, *args)
             finally:
-                if epoch == self._epoch and not connection.is_closed():
-                    self._idle.append((connection, asyncio.get_running_loop().time()))
-                else:
-                    connection.terminate()
+                self._give_back(connection, epoch)
 
     def expire(self) -> None:
         """All that are open now are suspect: none is used for another statement."""
@@ -54,6 +44,12 @@ class Kept:
         idle, self._idle = self._idle, []
         self._epoch += 1
         await asyncio.gather(*(connection.close(timeout=2) for connection, _ in idle))
+
+    def _give_back(self, connection: "Connection", epoch: int) -> None:
+        if epoch == self._epoch and not connection.is_closed():
+            self._idle.append((connection, asyncio.get_running_loop().time()))
+        else:
+            connection.terminate()
 
     def _take(self) -> "Connection | None":
         while self._idle:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 
 from app.domain import Channel, Outgoing
 from app.store.hot_route import Plain
@@ -50,7 +51,7 @@ class Outlet:
 
     def has_room(self, n: int) -> bool:
         """For `n` that are sent at once."""
-        return self.consumer.room.at_once() >= n
+        return self.consumer.room.at_once(n)
 
     def may_take(self, n: int) -> bool:
         """Is there room for `n`, or could there be soon, since calls are quick?"""
@@ -85,9 +86,10 @@ class Batch:
 
     def __init__(self, sending: Sending | None, outlets: Mapping[Channel, Outlet], events: Sequence[Plain]) -> None:
         self._sending, self._outlets = sending, outlets
-        takes = {c for c, n in wanted(events).items() if c in outlets and outlets[c].has_room(n)}
+        parts = wanted(events)
+        takes = {c for c, n in parts.items() if c in outlets and outlets[c].has_room(n)}
         self.events = [event for event in events if takes.issuperset(event.case.channels)]
-        self._slots = wanted(self.events)
+        self._slots = parts if len(self.events) == len(events) else wanted(self.events)
         for channel, slots in self._slots.items():
             outlets[channel].consumer.in_hand.reserve(slots)
 
@@ -120,7 +122,10 @@ class AtOnce:
 
     async def until_room(self, events: Sequence[Plain]) -> None:
         """Waits a moment where room will come soon, in all channels of an event: over the streams it costs twice as much."""
-        until_s, parts = time.monotonic() + WAIT_S, wanted(events)
+        parts = wanted(events)
+        if all(c not in self._outlets or self._outlets[c].has_room(n) for c, n in parts.items()):
+            return
+        until_s = time.monotonic() + WAIT_S
         may = {c for c, n in parts.items() if c in self._outlets and self._outlets[c].may_take(n)}
         for channel in wanted([event for event in events if may.issuperset(event.case.channels)]):
             await self._outlets[channel].until_room(parts[channel], until_s)
@@ -137,7 +142,7 @@ class AtOnce:
 
 def wanted(events: Sequence[Plain]) -> Counter[Channel]:
     """What they bring each channel."""
-    return Counter(channel for event in events for channel in event.case.channels)
+    return Counter(chain.from_iterable([event.case.channels for event in events]))
 
 
 def claim_of(e: Claimed, row_id: int) -> Claim:

@@ -159,6 +159,7 @@ class Consumer:
         if entries:
             await self._lanes.acquire()  # at once: only this loop takes lanes
             self._start(entries)
+            await asyncio.sleep(0)  # the batch sends what it asks first, and then the next read goes out
 
     async def _tidy(self) -> None:
         """Once a window: consumers that are gone leave the group."""

@@ -47,11 +47,12 @@ class Room:
             free = self._circuit.room(free, len(self._in_hand.entries))
         return free if self.limit is None or not free else await self.limit.allowed(free)
 
-    def at_once(self) -> int:
-        """How many may come another way than over the stream: none before what waits there."""
+    def at_once(self, n: int) -> bool:
+        """May `n` come another way than over the stream? None before what waits there."""
         if not self.drained or not self._may_begin():
-            return 0
-        return max(0, self.free() - max(self.kept_free, self.promised))
+            return False
+        kept = max(self.kept_free, self.promised)
+        return self._in_hand.free() - kept >= n or self.free() - kept >= n  # what is ahead only adds
 
     def may_come(self, n: int) -> bool:
         """Could there be room at once for `n` soon?"""

@@ -23,7 +23,8 @@ from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.publish import Publisher
 from consumers.rate_limit import RateLimit
-from consumers.route_plain import RoutePlain, line
+from consumers.route_plain import RoutePlain
+from consumers.routed_line import routed_line
 from consumers.settle import Acknowledge, Back, Bury, Settle, Verdict
 from consumers.verdicts import DEAD_LETTER, after_dead
 
@@ -103,7 +104,7 @@ class Route:
         added = await self._database.patiently(commit)
         count_routed(self._resources.tally, routings, added)
         await self._publish(asked_s[-1], outgoing(added, {r.event.id: r.event for r in routings}))
-        info_lines(line(r.event.event_id, r.event.user_id, r.channels, r.reason) for r in routings)
+        info_lines(routed_line(r.event.event_id, r.event.user_id, r.channels, r.reason) for r in routings)
 
 
 def first_decision(row: EventRow) -> Routing:

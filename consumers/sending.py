@@ -5,9 +5,10 @@ as any other end (record.py); so is what another has taken over meanwhile.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 
-from app.batches import Batches
+from app.batches import TwoLanes
 from app.domain import Outcome, Status
 from app.logs import info_lines
 from app.resources import Resources
@@ -16,6 +17,7 @@ from app.streams import Entry
 from consumers.clock import clock_s
 from consumers.database import Database
 from consumers.record import Ended, Recorder, age_s, sent_line
+from consumers.routed_line import routed_line
 from consumers.settle import Acknowledge, Back, Settle
 
 LINGER_S = 0.02  # what is over by then is not recorded sooner
@@ -39,7 +41,7 @@ class Sending:
 
     def __init__(self, resources: Resources, database: Database, recorder: Recorder, me: str) -> None:
         self._resources, self._database, self._recorder, self.me = resources, database, recorder, me
-        self._writes: Batches[Underway] = Batches(self._write, WRITE_MAX)
+        self._writes: TwoLanes[Underway] = TwoLanes(self._write, WRITE_MAX)
 
     def follow(self, events: Sequence[Underway]) -> None:
         """Their calls begin now."""
@@ -55,9 +57,9 @@ class Sending:
         if not event.left:
             self._queue(event)
 
-    def sign(self) -> int | None:
-        """For the watch: as of Batches."""
-        return self._writes.sign()
+    def signs(self) -> dict[str, Callable[[], int | None]]:
+        """For the watch: what changes as long as this goes on."""
+        return self._writes.signs("write")
 
     async def run(self) -> None:
         """Writes for ever; the batch under way is safe to cancel once nothing is in hand."""
@@ -82,7 +84,8 @@ class Sending:
         for end in recorded:
             self._resources.tally.ended(end.attempt.channel, Status.SENT, age_s(end.attempt, asked_s))
             end.attempt.settle(end.attempt.entry, DONE)
-        info_lines(sent_line(end) for end in recorded)
+        routed = (routed_line(e.event.event_id, e.event.user_id, e.event.channels) for e in batch)
+        info_lines(chain(routed, map(sent_line, recorded)))  # only now: no call waits for the log
 
     def _written(self, event: Underway, sent: Sequence[Sent | None] | None) -> list[Ended]:
         """The ends that are recorded; all others are still to be. `sent` None: another wrote it, or nobody knows who."""

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +14,7 @@ import asyncpg
 
 from app.accept import prepare
 from app.domain import Channel, Event
+from app.kept import Kept
 from app.resources import Resources
 from app.store import hot, hot_route, hot_send
 from app.store.events import insert_events
@@ -161,7 +163,7 @@ async def locked_before(
     The connection is one of `pool`, as it is; of resources.pool where none is given, and then it meets rows as they lie on disk.
     """
     middle = sorted(ids)[len(ids) // 2]
-    async with resources.pool.acquire() as holder, (pool or resources.pool).acquire() as caller:
+    async with resources.pool.acquire() as holder, resources.pool.acquire() if pool is None else own(pool) as caller:
         if pool is None:
             await caller.execute("set enable_indexscan = off; set enable_bitmapscan = off")
         await holder.execute(f"update {table} set updated_at = now() where id = any($1)", sorted(ids)[: len(ids) // 4])
@@ -174,6 +176,16 @@ async def locked_before(
         await transaction.rollback()
         await running
         return sorted(set(ids) - {r["id"] for r in free} - {middle})
+
+
+@asynccontextmanager
+async def own(hot: Kept) -> AsyncIterator[Any]:
+    """A connection as those that are kept."""
+    connection = await hot._connect()
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def waiting(resources: Resources, calls: int) -> bool:

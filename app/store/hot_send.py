@@ -10,17 +10,18 @@ from typing import NamedTuple, TypeAlias
 from app.domain import Channel
 from app.resources import Resources
 from app.store.batch import REFUSED, TEXT_MAX, all_or_each, repeat_deadlocks
-from app.store.hot_route import DUE, NOT_YET, Plain
+from app.store.hot_route import AS_SEEN, DECISIONS, DUE, NOT_YET, Plain, as_seen
 from app.store.take_over import take_over
 
-# A repetition ($5) finds what it claimed the first time. The status stays, and so does every index.
+# A repetition ($6) finds what it claimed the first time. The status stays, and so does every index.
 CLAIM_EVENTS = f"""
-update event e set decisions = told.decisions::jsonb, claimed_by = $3, claimed_at = now(),
-  lease_until = now() + make_interval(secs => $4), first_id = coalesce(e.first_id, nextval('notification_id_seq')),
+update event e set decisions = {DECISIONS}, claimed_by = $4, claimed_at = now(),
+  lease_until = now() + make_interval(secs => $5), first_id = coalesce(e.first_id, nextval('notification_id_seq')),
   updated_at = now()
-from unnest($1::bigint[], $2::text[]) as told(id, decisions)
+from unnest($1::bigint[], $2::text[], $3::int[]) as told(id, user_id, nth)
 where e.id = any(array[told.id])
-  and case when e.claimed_by is null then {DUE} else $5::boolean and e.claimed_by = $3 and e.status = 'NEW' end
+  and case when e.claimed_by is null then {DUE} and {AS_SEEN}
+    else $6::boolean and e.claimed_by = $4 and e.status = 'NEW' end
 returning e.id, e.event_id, e.type, e.first_id, e.payload::text,
   extract(epoch from now() - greatest(e.created_at, e.send_at))::float8
 """  # noqa: S608 (nothing is written into it but what hot_route.py holds)
@@ -85,13 +86,12 @@ async def claim_events(resources: Resources, events: Sequence[Plain], me: str, a
 
     An event that needs a closer look by now is passed over.
     """
-    of = {event.event_pk: event for event in events}
+    seen = {event.event_pk: event for event in events}
 
     async def run(part: Sequence[Plain]) -> list[Claimed]:
-        ids, decisions = [event.event_pk for event in part], [event.case.decisions for event in part]
-        rows = await resources.hot.fetch(CLAIM_EVENTS, ids, decisions, me, resources.settings.lease_s, again)
+        rows = await resources.hot.fetch(CLAIM_EVENTS, *as_seen(part), me, resources.settings.lease_s, again)
         return [
-            Claimed(event_pk, event_id, event_type, (event := of[event_pk]).user_id, event.case.channels, first, payload, age_s)
+            Claimed(event_pk, event_id, event_type, (event := seen[event_pk]).user_id, event.case.channels, first, payload, age_s)
             for event_pk, event_id, event_type, first, payload, age_s in rows
         ]
 

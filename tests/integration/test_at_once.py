@@ -216,7 +216,7 @@ async def test_what_is_published_late_is_left_to_the_relay(resources: Resources)
 
 async def test_an_event_that_ended_in_silence_before_is_sent_over_the_stream(resources: Resources) -> None:
     """By it, others that are sent at once could be taken along."""
-    has_room = cast("Any", SimpleNamespace(in_hand=InHand(10), room=SimpleNamespace(at_once=lambda: 10)))
+    has_room = cast("Any", SimpleNamespace(in_hand=InHand(10), room=SimpleNamespace(at_once=lambda n: n <= 10)))
     at_once = AtOnce(cast("Any", SimpleNamespace(me="me")), {Channel.EMAIL: (has_room, has_room)})
     assert at_once._outlets[Channel.EMAIL].has_room(1)
     (event_pk,) = await add_events(resources, event(channels=(Channel.EMAIL,)))

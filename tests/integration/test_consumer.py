@@ -87,6 +87,31 @@ async def test_entries_are_handed_over_acknowledged_and_deleted(resources: Resou
     assert (await resources.redis.xpending(EVENTS, GROUP))["pending"] == 0
 
 
+async def test_a_batch_begins_before_the_next_read_goes_out(
+    resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first question would wait for that."""
+    order, real, handler = list[str](), streams.read, Recorder()
+
+    async def read(*args: Any) -> list[Entry]:
+        order.append("asks")
+        entries = await real(*args)
+        order.extend(["reads"] * bool(entries))
+        return entries
+
+    async def handle(entries: Sequence[Entry], settle: Settle) -> None:
+        order.append("begins")
+        await handler(entries, settle)
+
+    monkeypatch.setattr(streams, "read", read)
+    async with consuming(resources, handle):
+        await wait_until(lambda: order)
+        await publish(resources, 1)
+        await wait_until(lambda: empty(resources))
+    after = order.index("reads")
+    assert order[after : after + 2] == ["reads", "begins"]
+
+
 async def test_a_pace_gathers_what_comes_meanwhile(resources: Resources, wait_until: Wait) -> None:
     handler, several = Recorder(), [*range(1, SEVERAL + 1)]
     await publish(resources, *several)

@@ -7,10 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from app.accept import prepare
 from app.domain import Channel, Outcome, Preference, Status
 from app.resources import Resources
-from app.store import hot, hot_route
-from app.store.events import SAME_IDS
+from app.store import hot, hot_route, hot_send
+from app.store.events import INSERT, INSERT_ONE, SAME_IDS, insert_events
 from app.store.hot import CLAIM_DUE, FINISH_SENT
 from app.store.hot_route import PEEK, ROUTE_PLAIN
 from app.store.hot_send import CLAIM_EVENTS, WRITE
@@ -30,6 +31,7 @@ from tests.support import (
     event_row,
     notification,
     notifications_of,
+    own,
     route,
     route_short,
     routings,
@@ -40,11 +42,13 @@ OWN = {"id", "event_pk", "event_id", "notification_id", "body_hash", "due_in_s",
 SHORT = {
     "read": (READ, "bigint[]"),
     "peek": (PEEK, "bigint[]"),
-    "route": (ROUTE_PLAIN, "bigint[], text[], text[]"),
-    "claim events": (CLAIM_EVENTS, "bigint[], text[], text, float8, boolean"),
+    "route": (ROUTE_PLAIN, "bigint[], text[], int[], text[]"),
+    "claim events": (CLAIM_EVENTS, "bigint[], text[], int[], text, float8, boolean"),
     "write": (WRITE, "bigint[], text[], text[], text[], text"),
     "claim": (CLAIM_DUE, "bigint[], text, float8"),
     "sent": (FINISH_SENT, "bigint[], int[], text[], text[]"),
+    "insert": (INSERT, "text, text, text, text, text, timestamptz[], bytea, text[], timestamptz[], timestamptz[]"),
+    "insert one": (INSERT_ONE, "text, text, text, text, text, timestamptz, bytea, text, timestamptz, timestamptz"),
     "same ids": (SAME_IDS, "text[], text[]"),
 }
 MANY = """
@@ -67,7 +71,7 @@ def sent(notification_id: int) -> Ending:
 @pytest.mark.parametrize("rows", [0, 1, 60, 1000, -1])
 async def test_a_plan_made_for_any_tables_looks_rows_up_one_by_one(resources: Resources, rows: int) -> None:
     """Also for tables that are small, or were emptied, where a walk along a whole index is cheapest. -1: never analysed."""
-    async with resources.hot.acquire() as connection:
+    async with own(resources.hot) as connection:
         await connection.execute("truncate event, notification, attempt, preference")
         if rows > 0:
             await add_events(resources, *(event() for _ in range(rows)))
@@ -115,6 +119,66 @@ async def test_both_ways_decide_and_route_alike(resources: Resources) -> None:
         rows, rows_too = [sorted(map(same, await notifications_of(resources, pk)), key=str) for pk in (one, other)]
         assert rows == rows_too
         assert sorted(routed[one].channels) == sorted(a.channel for a in added if a.event_pk == other)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 99])
+async def test_what_is_inserted_says_which_case_it_is(resources: Resources, at_a_time: int) -> None:
+    """As the look at it does later."""
+    for n, wanted in enumerate(WANTED):
+        if wanted is not None:
+            wants = {"email_opt_in": wanted.email, "sms_opt_in": wanted.sms, "push_opt_in": wanted.push}
+            await put_preference(resources.pool, f"user_{n}", **wants)
+    asked = [channels for channels in ASKED if channels != ()]  # which no request may ask for
+    news = [prepare(event(user_id=f"user_{n}", channels=channels)) for n in range(len(WANTED)) for channels in asked]
+    parts = [news[start : start + at_a_time] for start in range(0, len(news), at_a_time)]
+    stored = [each for part in parts for each in await insert_events(resources.hot, part)]
+    seen = {plain.event_pk: plain.case for plain in await hot_route.peek(resources.hot, [s.row_id or 0 for s in stored])}
+    assert [s.case for s in stored] == [seen[s.row_id or 0].nth for s in stored]
+    assert len({s.case for s in stored}) == len(news), "all differ"
+    assert [*map(hot_route.CASES.index, hot_route.CASES)] == [case.nth for case in hot_route.CASES]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+async def test_of_what_may_expire_and_what_was_there_already_nobody_says_which_case_it_is(
+    resources: Resources, at_a_time: int
+) -> None:
+    news = [prepare(event(expires_at=AGES)), prepare(event())]
+    await insert_events(resources.hot, news[1:])
+    stored = [s for n in range(0, 2, at_a_time) for s in await insert_events(resources.hot, news[n : n + at_a_time])]
+    assert [(s.row_id is None, s.case) for s in stored] == [(False, None), (True, None)]
+
+
+@pytest.mark.parametrize("was", [True, False])
+async def test_who_changed_their_mind_since_is_left_to_the_long_way(resources: Resources, was: bool) -> None:
+    wants = {"email_opt_in": True, "push_opt_in": True}
+    await put_preference(resources.pool, "ann", **wants, sms_opt_in=was)
+    anns, bobs = await add_events(resources, event(user_id="ann"), event(user_id="bob"))
+    before = await hot_route.peek(resources.hot, [anns, bobs])
+    await put_preference(resources.pool, "ann", **wants, sms_opt_in=not was)
+    assert [r.event_pk for r in await hot_send.claim_events(resources, before, "me", again=False)] == [bobs]
+    await change(resources, "event", bobs, "claimed_by = null")
+    assert [r.event_pk for r in await hot_route.route_plain(resources, before)] == [bobs]
+    assert (await event_row(resources, anns))["status"] == "NEW"
+    assert sorted(a.channel for a in await route(resources, [anns])) == ["EMAIL", "PUSH", *["SMS"] * (not was)]
+
+
+async def test_who_pays_for_an_event_is_its_user(resources: Resources) -> None:
+    """An entry by hand, or one from before PostgreSQL was put back, may name another."""
+    theirs, own = await hot_route.peek(resources.hot, await add_events(resources, event(), event()))
+    told = [theirs._replace(user_id="another"), own]
+    assert [r.event_pk for r in await hot_send.claim_events(resources, told, "me", again=False)] == [own.event_pk]
+    await change(resources, "event", own.event_pk, "claimed_by = null")
+    assert [r.event_pk for r in await hot_route.route_plain(resources, told)] == [own.event_pk]
+
+
+async def test_a_claim_whose_answer_was_lost_is_found_again_though_its_user_changed_their_mind(resources: Resources) -> None:
+    """It was claimed for what was wanted then: nobody else takes it for as long as its lease lasts."""
+    (event_pk,) = await add_events(resources, event(user_id="ann"))
+    seen = await hot_route.peek(resources.hot, [event_pk])
+    (first,) = await hot_send.claim_events(resources, seen, "me", again=False)
+    await put_preference(resources.pool, "ann", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
+    (again,) = await hot_send.claim_events(resources, seen, "me", again=True)
+    assert again._replace(age_s=0) == first._replace(age_s=0)
 
 
 async def test_the_short_way_answers_what_it_inserted(resources: Resources) -> None:

@@ -9,7 +9,7 @@ import pytest
 from app.accept import prepare
 from app.domain import Channel, Event
 from app.resources import Resources
-from app.store.events import SEPARATOR, NewEvent, insert_events
+from app.store.events import SEPARATOR, NewEvent, Stored, insert_events
 from tests.support import NOON, event
 
 ROW = """
@@ -30,16 +30,18 @@ def varied(number: int) -> Event:
     return event(f"evt-{number}", **members, occurred_at=NOON + timedelta(microseconds=number), **(full if number % 2 else {}))
 
 
+@pytest.mark.parametrize("at_a_time", [200, 1])
 @pytest.mark.parametrize("plain", [True, False], ids=["nothing optional", "every other with all"])
-async def test_each_row_gets_the_values_of_its_own_event(resources: Resources, plain: bool) -> None:
+async def test_each_row_gets_the_values_of_its_own_event(resources: Resources, plain: bool, at_a_time: int) -> None:
     news = [prepare(varied(2 * n if plain else n)) for n in range(200)]
     random.Random(1).shuffle(news)
     known, posted = news[:50], news[20:]
     assert all(stored.row_id for stored in await insert_events(resources.hot, known))
-    answers = await insert_events(resources.hot, posted)
+    parts = [posted[start : start + at_a_time] for start in range(0, len(posted), at_a_time)]
+    answers = [stored for part in parts for stored in await insert_events(resources.hot, part)]
     for new, stored in zip(posted, answers, strict=True):
         if new in known:
-            assert stored == (None, None, new.body_hash)
+            assert stored == Stored(None, None, new.body_hash)
         else:
             assert await row_of(resources, stored.row_id) == (*expected(new), stored.published_at)
     assert await resources.pool.fetchval("select count(*) from event") == 200

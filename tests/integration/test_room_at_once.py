@@ -33,10 +33,10 @@ Wait = Callable[..., Awaitable[Any]]
 async def test_slots_that_reclaim_may_fill_are_not_given_away(
     resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rooms, real = list[int](), streams.reclaim
+    rooms, real = list[bool](), streams.reclaim
 
     async def reclaim(*args: Any) -> streams.Reclaimed:
-        rooms.append(consumer.room.at_once())
+        rooms.append(consumer.room.at_once(1))
         return await real(*args)
 
     monkeypatch.setattr(streams, "reclaim", reclaim)
@@ -46,7 +46,7 @@ async def test_slots_that_reclaim_may_fill_are_not_given_away(
     await wait_until(lambda: len(rooms) > 2)
     stopping.set()
     await task
-    assert set(rooms) == {0}
+    assert set(rooms) == {False}
 
 
 @pytest.mark.parametrize("how", ["held", "open", "limited"])
@@ -61,7 +61,7 @@ async def test_nothing_is_sent_at_once_where_something_holds_the_channel_back(
     if how == "limited":
         await wait_until(lambda: consumer.room.drained)
     else:
-        await wait_until(consumer.room.at_once)
+        await wait_until(lambda: consumer.room.at_once(1))
     if how == "held":
         circuit.held = True
         await wait_until(lambda: not consumer.room.drained)
@@ -69,7 +69,7 @@ async def test_nothing_is_sent_at_once_where_something_holds_the_channel_back(
     if how == "open":
         circuit.breaker.failed(time.monotonic(), "401", None, True)
         assert circuit.breaker.is_open
-    assert consumer.room.at_once() == 0
+    assert not consumer.room.at_once(1)
     stopping.set()
     await task
 
@@ -101,12 +101,13 @@ async def test_what_is_sent_at_once_leaves_room_for_what_is_read_and_no_read_ask
     monkeypatch.setattr(streams, "read", read)
     consumer, ahead = Consumer(resources, Database(), stream, "c", handler, 8, ahead=lambda: ahead[0]), [100]
     task = asyncio.create_task(consumer.run(stopping))
-    await wait_until(lambda: consumer.room.at_once() == 106)
+    await wait_until(lambda: consumer.room.at_once(106))
+    assert not consumer.room.at_once(107)
     begun = [streams.Entry(b"row %d" % n, n, 1) for n in range(106)]
     assert all(map(consumer.in_hand.add, begun))
     await publish_rows(resources, stream, 200)
     await wait_until(lambda: consumer._turns > 1)
-    assert consumer.room.at_once() == 0
+    assert not consumer.room.at_once(1)
     ahead[0] = 0  # calls take longer by now
     await publish_rows(resources, stream, 201, 202)
     await wait_until(lambda: not consumer.room.drained)
@@ -149,21 +150,22 @@ async def test_a_quarter_of_the_slots_is_kept_for_what_is_read(
 ) -> None:
     async with AsyncExitStack() as stack:
         consumer, stopping = Consumer(resources, Database(), channel_stream(Channel.SMS), "c", Idle(), slots), asyncio.Event()
-        assert consumer.room.at_once() == 0, "it does not run yet"
+        assert not consumer.room.at_once(1), "it does not run yet"
         task = asyncio.create_task(consumer.run(stopping))
         stack.callback(stopping.set)
-        await wait_until(lambda: consumer.room.at_once() == most)
+        await wait_until(lambda: consumer.room.at_once(most))
+        assert not consumer.room.at_once(most + 1)
         consumer.in_hand.reserve(most)
-        assert consumer.room.at_once() == 0
+        assert not consumer.room.at_once(1)
         stopping.set()
         assert not task.done()
         consumer.in_hand.reserve(-most)
-        assert consumer.room.at_once() == 0, "it ends"
+        assert not consumer.room.at_once(1), "it ends"
         await task
 
 
 def plain(event_pk: int, *channels: Channel) -> Plain:
-    return Plain(event_pk, "u", Case(channels, ",".join(channels), "{}"))
+    return Plain(event_pk, "u", Case(0, channels, ",".join(channels), "{}"))
 
 
 def underway(first_id: int, *channels: Channel) -> Underway:
@@ -323,8 +325,8 @@ class _Room:
     def __init__(self, n: int) -> None:
         self.n = n
 
-    def at_once(self) -> int:
-        return self.n
+    def at_once(self, n: int) -> bool:
+        return n <= self.n
 
     def may_come(self, n: int) -> bool:
         return n <= 10

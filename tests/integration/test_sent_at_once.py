@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,16 +11,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import schema, streams
-from app.domain import Channel
+from app.accept import prepare
+from app.domain import Channel, Event, Outgoing
 from app.resources import Resources
 from app.settings import Settings
 from app.store import hot_route, hot_send
+from app.store.events import insert_events
 from app.store.hold import hold
 from app.store.hot_send import write
 from app.store.preferences import put_preference
 from app.store.take_over import take_over
 from app.streams import Entry
-from consumers import sending
+from consumers import route_plain, sending
 from consumers.at_once import AtOnce
 from consumers.database import Database
 from consumers.in_hand import InHand
@@ -29,7 +32,7 @@ from consumers.route import Route
 from consumers.sending import Underway
 from consumers.settle import Acknowledge
 from tests.integration.consuming import consuming, entries_added, post, reading, settled
-from tests.support import HANG, Scripted, add_events, attempts, change, claim_events, event, event_row, notifications_of
+from tests.support import HANG, NOON, Scripted, add_events, attempts, change, claim_events, event, event_row, notifications_of
 
 Wait = Callable[..., Awaitable[Any]]
 Make = Callable[..., Settings]
@@ -200,7 +203,7 @@ class Desk:
     me = "me"
 
     def __init__(self) -> None:
-        self.in_hand, self.room = InHand(10), SimpleNamespace(at_once=lambda: 10)
+        self.in_hand, self.room = InHand(10), SimpleNamespace(at_once=lambda n: n <= 10)
         self.begun, self.followed, self.settled = list[int](), list[int](), dict[int, object]()
 
     def begin(self, entry: Entry, *_given: object) -> None:
@@ -255,6 +258,92 @@ async def test_an_event_that_takes_no_channel_is_routed_and_not_claimed(resource
     rows = [await event_row(resources, pk) for pk in (nothing, something)]
     assert [(r["status"], r["claimed_by"] is None) for r in rows] == [("ROUTED", True), ("ROUTED", False)]
     assert (await notifications_of(resources, nothing), len(provider.calls)) == ([], 3)
+
+
+async def accepted(resources: Resources, *events: Event) -> list[Outgoing]:
+    """Events as accept stores them, and their entries, which say what case each is."""
+    stored = await insert_events(resources.hot, [*map(prepare, events)])
+    return [
+        Outgoing(its.row_id or 0, e.event_id, e.user_id, e.type, its.published_at or NOON, its.case)
+        for e, its in zip(events, stored, strict=True)
+    ]
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The events that routing looks at. What accept saw counts for a minute, however slow this machine is."""
+    looks, peek = list[int](), hot_route.peek
+
+    async def looking(hot: Any, event_pks: Sequence[int]) -> Any:
+        looks.extend(event_pks)
+        return await peek(hot, event_pks)
+
+    monkeypatch.setattr(hot_route, "peek", looking)
+    monkeypatch.setattr(route_plain, "FRESH_S", 60.0)
+    return looks
+
+
+async def add_late(resources: Resources, row: Outgoing, by_s: float) -> None:
+    """Its entry, as if it waited for so long."""
+    entry_id, fields = f"{round(1000 * (time.time() - by_s))}-0", streams._fields("event", row)
+    await resources.redis.xadd(streams.EVENTS, dict(zip(fields[::2], fields[1::2], strict=True)), id=entry_id)
+
+
+async def test_what_accept_looked_at_a_moment_ago_is_not_looked_at_again(
+    resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = looked_at(monkeypatch)
+    await put_preference(resources.pool, "ann", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
+    rows = await accepted(resources, event(user_id="ann"), event(user_id="bob"), event(user_id="cid"))
+    anns, bobs, late = rows
+    await add_late(resources, late, by_s=61)
+    async with consuming(resources, provider := Scripted()):
+        await streams.publish(resources.redis, streams.EVENTS, [anns, bobs])
+        await wait_until(lambda: settled(resources))
+    assert (looks, len(provider.calls)) == ([late.row_id], 6)
+    sent = [(await event_row(resources, row.row_id))["status"] == "ROUTED" for row in rows]
+    assert (sent, await statuses(resources, anns.row_id)) == ([True] * 3, {})
+
+
+@pytest.mark.parametrize("by_s", [2, -3600], ids=["late", "of a clock that is ahead"])
+@pytest.mark.parametrize("how", ["expires_at = now()", "status = 'CANCELLED', reason = 'cancelled'"])
+async def test_what_is_over_when_its_turn_comes_cost_its_user_no_token(
+    resources: Resources, wait_until: Wait, how: str, by_s: float
+) -> None:
+    (row,) = await accepted(resources, event(user_id="ann"))
+    await add_late(resources, row, by_s)
+    await change(resources, "event", row.row_id, how)
+    async with consuming(resources, provider := Scripted()):
+        await wait_until(lambda: settled(resources))
+    assert (await resources.redis.exists(streams.bucket_key("ann")), len(provider.calls)) == (0, 0)
+
+
+@pytest.mark.parametrize("case", [len(hot_route.CASES), 999_999])
+async def test_a_case_of_another_version_is_looked_at(
+    resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch, case: int
+) -> None:
+    looks = looked_at(monkeypatch)
+    rows = await accepted(resources, event(), event())
+    await streams.publish(resources.redis, streams.EVENTS, [rows[0]._replace(case=case), rows[1]])
+    async with consuming(resources, provider := Scripted()):
+        await wait_until(lambda: settled(resources))
+    assert (looks, len(provider.calls)) == ([rows[0].row_id], 6)
+
+
+async def test_who_changes_their_mind_while_an_event_waits_gets_what_they_want_now_and_is_charged_once(
+    resources: Resources, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route_plain, "FRESH_S", 60.0)
+    anns, bobs = rows = await accepted(resources, event(user_id="ann"), event(user_id="bob"))
+    await put_preference(resources.pool, "ann", email_opt_in=True, sms_opt_in=False, push_opt_in=True)
+    await put_preference(resources.pool, "bob", email_opt_in=False, sms_opt_in=False, push_opt_in=False)
+    async with consuming(resources, Scripted()):
+        await wait_until(lambda: reading(resources))
+        await streams.publish(resources.redis, streams.EVENTS, rows)
+        await wait_until(lambda: settled(resources))
+    assert await statuses(resources, anns.row_id) == {"EMAIL": "SENT", "PUSH": "SENT"}
+    assert (await statuses(resources, bobs.row_id), (await event_row(resources, bobs.row_id))["status"]) == ({}, "ROUTED")
+    full_at, charged_at = [await resources.redis.zscore(streams.bucket_key("ann"), k) or 0 for k in ("full_at", str(anns.row_id))]
+    assert full_at - charged_at == resources.settings.rate_limit_every_us, "one token"
 
 
 async def test_an_event_with_a_channel_of_another_process_goes_over_the_streams_as_a_whole(

@@ -35,6 +35,33 @@ def row(row_id: int, published_at: datetime = NOON) -> Outgoing:
     return Outgoing(row_id, f"e-{row_id}", "ann", "ORDER_PLACED", published_at)
 
 
+@pytest.mark.parametrize("case", [None, 0, 80])
+async def test_one_row_makes_the_same_entry_as_many(redis: Redis, case: int | None) -> None:
+    one, other = [row(n)._replace(case=case) for n in (7, 8)]
+    await streams.publish(redis, EVENTS, [one])
+    await streams.publish(redis, EVENTS, [one, other])
+    entries = await read(redis)
+    told = () if case is None else (b"case", b"%d" % case)
+    assert entries[0].fields == entries[1].fields
+    assert entries[0].fields[:6] == (b"event", b"7", b"event_id", b"e-7", b"user_id", b"ann")
+    assert entries[0].fields[10:] == told
+    assert [streams.told_case(entry) for entry in entries] == [None if case is None else ("ann", case)] * 3
+
+
+async def test_a_case_that_nobody_can_read_is_none(redis: Redis) -> None:
+    """Entries by hand, or of another version."""
+    told = {"event": 7, "event_id": "e", "user_id": "ann", "event_type": "T", "published_at": "now"}
+    for fields in (
+        {**told, "case": "-1"}, {**told, "case": "1e3"}, {**told, "case": ""}, {**told, "case": "9" * 7}, {"event": 7, "case": 1},
+        {**told, "other": 1}, {**told, "other": 1, "case": 1}, {"event": 7},
+    ):  # fmt: skip
+        await add_raw(redis, fields)
+    entries = await read(redis)
+    assert [streams.told_case(entry) for entry in entries] == [None] * 8
+    await add_raw(redis, {**told, "case": "9999", "user_id": b"\xff"})
+    assert streams.told_case((await read(redis))[0]) == ("\ufffd", 9999)
+
+
 async def publish(redis: Redis, *row_ids: int) -> None:
     await streams.publish(redis, EVENTS, [row(row_id) for row_id in row_ids])
 

@@ -25,7 +25,7 @@ def route_plain(p: Process, entry: Entry, settle: Settle) -> Steps[bool]:
     """False: by now it wants a closer look."""
     sending: Any = Sending(p, entry, settle)
     channels: Any = {c: (p.consumers[c.lower()], sending) for c in CHANNELS}
-    with AtOnce(sending, channels).batch([Plain(row_of(entry), "", Case(CHANNELS, "", ""))]) as batch:
+    with AtOnce(sending, channels).batch([Plain(row_of(entry), "", Case(0, CHANNELS, "", ""))]) as batch:
         if batch.events:
             ids, claimed_s = yield from claim(p, sending)
             yield 0.0

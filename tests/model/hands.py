@@ -92,7 +92,7 @@ class Hands:
         stored = await insert_events(self.resources.pool, new)
         if published:
             rows = [
-                Outgoing(s.row_id, n.event.event_id, n.event.user_id, n.event.type, s.published_at)
+                Outgoing(s.row_id, n.event.event_id, n.event.user_id, n.event.type, s.published_at, s.case)
                 for n, s in zip(new, stored, strict=True)
                 if s.row_id is not None and s.published_at is not None
             ]

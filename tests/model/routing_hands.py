@@ -65,8 +65,8 @@ class Slots:
     def room(self) -> "Slots":
         return self
 
-    def at_once(self) -> int:
-        return max(0, self.slots - self.in_hand.reserved - len(self.in_hand.entries))
+    def at_once(self, n: int) -> bool:
+        return self.slots - self.in_hand.reserved - len(self.in_hand.entries) >= n
 
     def quick(self) -> bool:
         """Nobody waits for room."""

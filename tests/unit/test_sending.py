@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.domain import Channel, Outcome, Status
 from app.store.hot_send import Claimed, Sent, Write
@@ -47,6 +48,9 @@ class Desk:
             self.fails -= 1
             raise ConnectionError
         return {w.event_pk for w in writes} - self.passed_over
+
+    def signs(self) -> list[int | None]:
+        return [sign() for sign in self.sending.signs().values()]
 
     def claimed(self, event_pk: int, *channels: Channel) -> Underway:
         """An event whose calls have begun; its notifications have the ids from ten times its own on."""
@@ -93,13 +97,31 @@ async def test_an_event_is_written_once_all_its_calls_are_over_and_nothing_else_
     desk.sending.follow([one])
     desk.ends(one, 1)
     await turns()
-    assert (desk.writes, desk.sending.sign()) == ([], None)
+    assert (desk.writes, desk.signs()) == ([], [None, None])
     desk.ends(one, 0, SENT._replace(receipt=None))
     await turns()
     assert desk.told() == [[(1, [("p", None), ("p", "r-1")])]]
     assert desk.settled == [(b"1-1", Acknowledge()), (b"row 10", Acknowledge()), (b"row 11", Acknowledge())]
     assert desk.counted == [(EMAIL, Status.SENT), (PUSH, Status.SENT)]
-    assert (desk.recorded, desk.sending.sign()) == ([], None)
+    assert (desk.recorded, desk.signs()) == ([], [None, None])
+
+
+async def test_the_log_tells_of_an_event_and_then_of_what_was_sent_once_both_are_written(desk: Desk) -> None:
+    one = desk.claimed(1, EMAIL, PUSH)
+    desk.sending.follow([one])
+    desk.may_answer.clear()
+    with capture_logs() as logs:
+        desk.ends(one, 0)
+        desk.ends(one, 1)
+        await turns()
+        assert (len(desk.writes), logs) == (1, [])
+        desk.may_answer.set()
+        await turns()
+    assert [(log["event"], log.get("channels"), log.get("notification_id")) for log in logs] == [
+        ("event routed", ["EMAIL", "PUSH"], None),
+        ("notification sent", None, 10),
+        ("notification sent", None, 11),
+    ]
 
 
 async def test_what_is_not_over_a_moment_after_the_claim_is_written_as_such_and_recorded_when_it_is(
@@ -133,7 +155,7 @@ async def test_what_ends_while_its_event_is_written_is_recorded_after_that(
     await wait_until(lambda: desk.writes)
     desk.ends(one, 1)
     await turns()
-    assert (desk.recorded, desk.settled, desk.sending.sign()) == ([], [], 0)
+    assert (desk.recorded, desk.settled, desk.signs()) == ([], [], [0, None])
     desk.may_answer.set()
     await turns()
     assert (desk.told(), desk.to_record()) == ([[(1, [("p", "r-1"), None])]], [11])
@@ -189,14 +211,14 @@ async def test_a_write_that_failed_is_repeated_as_it_was(desk: Desk) -> None:
     assert (desk.settled, desk.to_record()) == ([(b"1-1", Acknowledge()), (b"row 10", Acknowledge())], [11])
 
 
-async def test_what_is_over_while_a_batch_is_written_shares_the_next_one(desk: Desk) -> None:
+async def test_what_is_over_while_few_are_written_is_written_beside_them_and_then_shares_the_next_batch(desk: Desk) -> None:
     desk.may_answer.clear()
-    for n in (1, 2, 3):
+    for n in (1, 2, 3, 4):
         desk.ends(desk.claimed(n, SMS), 0)
         await turns()
     desk.may_answer.set()
     await turns()
-    assert [[w.event_pk for w in writes] for writes in desk.writes] == [[1], [2, 3]]
+    assert [[w.event_pk for w in writes] for writes in desk.writes] == [[1], [2], [3, 4]]
 
 
 @pytest.mark.parametrize("how", ["all over", "passed over", "some over"])
