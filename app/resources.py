@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from app.kept import Kept
 from app.redis_client import HotRedis
 from app.settings import Settings
-from app.severed import SeveredConnection
+from app.severed import ASK_TYPES, SeveredConnection
 from app.tally import Tally
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def _open_pools(settings: Settings, process: str, size: int) -> "tuple[asy
             max_size=size,
             reset=_keep_session,
         )
-        await asyncio.gather(pool.fetchval("select 1"), hot.fetch("select 1"))  # so the first claim's lease does not wait for one
+        await asyncio.gather(pool.fetch(ASK_TYPES), hot.fetch(ASK_TYPES))  # so the first claim's lease does not wait for it
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, TimeoutError) as error:
         raise Unreachable(f"PostgreSQL (setting DATABASE_URL) cannot be used: {_first_line(error)}") from None
     return pool, hot

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
-from app.resources import SESSION, open_engine, open_resources
+from app.resources import SESSION, Resources, open_engine, open_resources
 from app.settings import Settings
 from app.store.batch import AWAY
 from tests.proxy import Proxy
+from tests.support import own
 
 LIMIT_S = 0.3
 
@@ -58,6 +60,44 @@ async def test_so_is_one_of_the_readers(make_settings: Callable[..., Settings], 
         async with asyncio.timeout(10 * LIMIT_S), engine.connect() as connection:
             assert (await connection.execute(text("select 1"))).scalar() == 1
     await net.stop()
+
+
+async def test_a_new_connection_is_of_use_where_the_way_is_slow(
+    make_settings: Callable[..., Settings], database_url: str, impatient: None
+) -> None:
+    """Two round trips for its first statement, as long as none of them is for what the process knows."""
+    net, url = await proxied(database_url)
+    async with open_resources(make_settings(database_url=url), "test") as resources:
+        resources.hot.expire()
+        await resources.pool.expire_connections()
+        net.delay_s = LIMIT_S / 7
+        arrays = [1], [2], [0.5], [True], [datetime.now(UTC)], ["a"]
+        ask = "select $1::bigint[], $2::int[], $3::float8[], $4::boolean[], $5::timestamptz[], $6::text[]"
+        for way in (resources.hot, resources.pool):
+            [row] = await way.fetch(ask, *arrays)
+            assert tuple(row) == arrays
+    await net.stop()
+
+
+async def test_each_connection_asks_about_types_that_are_not_postgresqls_own(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has such a number may be another type tomorrow."""
+    asyncpgs, asked = vars(asyncpg.Connection)["_introspect_types"], list[object]()
+
+    async def introspect(self: object, oids: object, within_s: object) -> Any:
+        asked.append(oids)
+        return await asyncpgs(self, oids, within_s)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", introspect)
+    await resources.pool.execute("create type importance as enum ('low', 'high')")
+    try:
+        for asks in (1, 2):
+            async with own(resources.hot) as connection:
+                [row] = await connection.fetch("select array['low']::importance[], array[1]::bigint[]")
+            assert (tuple(row), len(asked)) == ((["low"], [1]), asks)
+    finally:
+        await resources.pool.execute("drop type importance")
 
 
 async def test_a_statement_that_is_given_up_ends_on_the_server_too(
