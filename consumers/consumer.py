@@ -206,9 +206,14 @@ class Consumer:
         return []
 
     async def _handle_alone(self, entry: Entry) -> None:
-        """After a random wait: suspects of several streams that come back together must not die in the same order each time."""
+        """After a random wait: suspects of several streams that come back together must not die in the same order each time.
+
+        Its delivery counts from when its turn comes: who dies before that, dies of another.
+        """
+        await self._reclaimer.count(entry, entry.deliveries - 1)
         await asyncio.sleep(random.uniform(0, ALONE_WAIT_MAX * self._reclaim_after_s))
         async with self._alone.only():
+            await self._reclaimer.count(entry, entry.deliveries)
             if not self._admit(entry):
                 return
             log.warning(

@@ -89,6 +89,10 @@ class Reclaimer:
         )  # fmt: skip
         self.expect(0)
 
+    async def count(self, entry: Entry, deliveries: int) -> None:
+        """So often it was delivered, and just now for the last time."""
+        await streams.put_back(self.redis, self.stream, self.consumer, [(entry.id, 0.0, deliveries)])
+
     def _begin(self) -> None:
         self._circle_began = time.monotonic()
         while self._due and self._due[0] <= self._circle_began:

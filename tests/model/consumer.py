@@ -101,7 +101,9 @@ class Consumer:
             return [e for e in taken if self._admit(e)]
         for e in others:
             self._redis.put_back(self.stream, self._p.me, e.id, RECLAIM_AFTER_S, max(0, e.deliveries - 1))
+        self._redis.put_back(self.stream, self._p.me, suspect.id, 0.0, suspect.deliveries - 1)
         yield from self._until_empty()
+        self._redis.put_back(self.stream, self._p.me, suspect.id, 0.0, suspect.deliveries)
         if self._admit(suspect):
             yield from self._hand_over([suspect])
             yield from self._until_empty()
