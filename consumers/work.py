@@ -39,7 +39,7 @@ from consumers.watch import Watch, watched_loop
 log = structlog.get_logger()
 
 PACE_S = 0.001  # of routing: several API processes publish more often than it pays to look
-ACKNOWLEDGE_LINGER_S = 0.02  # what is not yet acknowledged holds no slot, and delivered again it is found to be final
+ACKNOWLEDGE_LINGER_S = 0.01  # what is not yet acknowledged holds no slot, and delivered again it is found to be final
 
 
 def consumer_name() -> str:
