@@ -52,7 +52,7 @@ class Batches(Generic[T]):
         self._enough = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._done = self._under_way = 0
+        self._done = 0
 
     def add(self, item: T) -> None:
         self._waiting.append(item)
@@ -65,10 +65,6 @@ class Batches(Generic[T]):
         """How many batches were done, for who watches that it goes on; None while there is nothing to do."""
         return None if self._idle.is_set() else self._done
 
-    def has_few(self) -> bool:
-        """Is a batch of few items under way, and nothing waits?"""
-        return 0 < self._under_way < SEVERAL and not self._waiting
-
     async def run(self) -> None:
         """For ever: the next batch as soon as there is something in it."""
         while True:
@@ -77,11 +73,9 @@ class Batches(Generic[T]):
                 await asyncio.sleep(self._linger_s)
             while self._waiting:
                 await self._due_or_enough()
-                self._under_way = min(len(self._waiting), self._limit)
-                self._pace.begins(self._under_way)
+                self._pace.begins(min(len(self._waiting), self._limit))
                 await self._work(self._take())
                 unless_cancelled()
-                self._under_way = 0
                 self._done += 1
             self._wake.clear()
             self._idle.set()
@@ -103,30 +97,6 @@ class Batches(Generic[T]):
         for _ in batch:
             self._waiting.popleft()
         return batch
-
-
-class TwoLanes(Generic[T]):
-    """Two Batches of the same `work`: what comes while the first works on few items begins beside it, and does not wait for that.
-
-    Where more comes, it waits: more in a batch make it cheaper for each.
-    """
-
-    def __init__(self, work: Callable[[list[T]], Awaitable[None]], limit: int = 500) -> None:
-        self._first, self._beside = Batches(work, limit), Batches(work, limit)
-
-    def add(self, item: T) -> None:
-        beside = self._first.has_few() and self._beside.sign() is None
-        (self._beside if beside else self._first).add(item)
-
-    def signs(self, name: str) -> dict[str, Callable[[], int | None]]:
-        """As of Batches, one of each lane: `name` is what they do."""
-        return {name: self._first.sign, f"{name} beside": self._beside.sign}
-
-    async def run(self) -> None:
-        """For ever."""
-        async with asyncio.TaskGroup() as lanes:
-            lanes.create_task(self._first.run())
-            lanes.create_task(self._beside.run())
 
 
 class Shared(Generic[T, Answer]):

@@ -35,7 +35,7 @@ HOT_SESSION = {
     "jit": "off",
     **{f"enable_{way}": "off" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "memoize")},
 }
-HOT_SIZE = 6  # two batches that are routed, one that is claimed, one recorded, two written
+HOT_SIZE = 5  # two batches that are routed, one that is claimed, one recorded, one written
 READ_BLOCK_MAX_S = 0.5  # no blocking read waits longer, so its socket time limit can tell a lost reply from an idle stream
 READ_ANSWER_MAX_S = 2.0
 CONNECT_WITHIN_S = 3

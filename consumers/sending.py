@@ -5,10 +5,10 @@ as any other end (record.py); so is what another has taken over meanwhile.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
-from app.batches import TwoLanes
+from app.batches import Batches
 from app.domain import Outcome, Status
 from app.logs import info_lines
 from app.resources import Resources
@@ -41,7 +41,7 @@ class Sending:
 
     def __init__(self, resources: Resources, database: Database, recorder: Recorder, me: str) -> None:
         self._resources, self._database, self._recorder, self.me = resources, database, recorder, me
-        self._writes: TwoLanes[Underway] = TwoLanes(self._write, WRITE_MAX)
+        self._writes: Batches[Underway] = Batches(self._write, WRITE_MAX)
 
     def follow(self, events: Sequence[Underway]) -> None:
         """Their calls begin now."""
@@ -57,9 +57,9 @@ class Sending:
         if not event.left:
             self._queue(event)
 
-    def signs(self) -> dict[str, Callable[[], int | None]]:
-        """For the watch: what changes as long as this goes on."""
-        return self._writes.signs("write")
+    def sign(self) -> int | None:
+        """For the watch: as of Batches."""
+        return self._writes.sign()
 
     async def run(self) -> None:
         """Writes for ever; the batch under way is safe to cancel once nothing is in hand."""

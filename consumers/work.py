@@ -114,9 +114,9 @@ async def work(resources: Resources, providers: Mapping[Channel, Provider], stop
         "retention": retention.sign,
         "claim": claims.sign,
         "record": recorder.sign,
+        "write": sending.sign,
         "acknowledge": acks.sign,
     }
-    signs.update(sending.signs())
     for consumer in consumers:
         signs.update(consumer.signs())
     await held.read()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.batches import ENOUGH, SEVERAL, Batches, Shared, TwoLanes
+from app.batches import ENOUGH, SEVERAL, Batches, Shared
 
 
 class Slow:
@@ -26,7 +26,7 @@ class Slow:
 
 
 @asynccontextmanager
-async def running(batches: Batches[Any] | Shared[Any, Any] | TwoLanes[Any]) -> AsyncIterator[None]:
+async def running(batches: Batches[Any] | Shared[Any, Any]) -> AsyncIterator[None]:
     task = asyncio.create_task(batches.run())
     yield
     task.cancel()
@@ -199,34 +199,3 @@ async def test_the_first_item_waits_for_others_where_that_is_asked_for() -> None
     await batches.idle()
     assert done == [[0, 1, 2]]
     running.cancel()
-
-
-async def two_lanes(*parts: list[int]) -> list[list[int]]:
-    """The batches that have begun once all parts were added, one after the other, and none has ended."""
-    work = Slow()
-    lanes = TwoLanes(work)
-    async with running(lanes):
-        for part in parts:
-            for item in part:
-                lanes.add(item)
-            for _ in range(5):
-                await asyncio.sleep(0)
-        return [*work.batches]
-
-
-FEW, MANY = [*range(SEVERAL - 1)], [*range(SEVERAL)]
-
-
-@pytest.mark.parametrize(
-    ("parts", "begun"),
-    [
-        ([[1]], [[1]]),
-        ([[1, 2]], [[1, 2]]),
-        ([FEW, [7]], [FEW, [7]]),
-        ([FEW, MANY], [FEW, MANY[:1]]),
-        ([MANY, [7]], [MANY]),
-        ([FEW, [7], [8]], [FEW, [7]]),
-    ],
-)
-async def test_what_comes_while_few_are_worked_on_begins_beside_them(parts: list[list[int]], begun: list[list[int]]) -> None:
-    assert await two_lanes(*parts) == begun
