@@ -16,8 +16,8 @@ from typing import Any
 import asyncpg
 
 AFTER_S = 0.01  # by then the statement's own error was raised, and the pool waits for the connection to be free
-FIRST_NORMAL_OID = 16_384  # PostgreSQL's own types are below, and the same everywhere
-_types: dict[int, Any] = {}  # what asyncpg was answered about these
+FIRST_GENERATED_OID = 10_000  # the types below are the same in every PostgreSQL
+_types: dict[int, Any] = {}  # what asyncpg was answered about these: elements before what is made of them
 NOT_ASKED = SimpleNamespace(name="none, and nothing was replaced")
 ASK_TYPES = "select '{}'::bigint[], '{}'::int[], '{}'::float8[], '{}'::boolean[], '{}'::timestamptz[]"  # of all our statements
 
@@ -34,10 +34,10 @@ class SeveredConnection(asyncpg.Connection):
     async def _introspect_types(self, typeoids: Collection[int], timeout: float | None) -> tuple[list[Any], Any]:
         """The rows that say what the types are, and the statement that asked: it may have replaced the one that needs them."""
         if set(typeoids) <= _types.keys():
-            return [_types[oid] for oid in typeoids], NOT_ASKED
+            return list(_types.values()), NOT_ASKED
         asyncpgs: Any = super()
         rows, statement = await asyncpgs._introspect_types(typeoids, timeout)
-        _types.update({row["oid"]: row for row in rows if row["oid"] < FIRST_NORMAL_OID})
+        _types.update({row["oid"]: row for row in rows if row["oid"] < FIRST_GENERATED_OID})
         return rows, statement
 
     async def close(self, *, timeout: float | None = None) -> None:

@@ -79,6 +79,12 @@ async def test_a_new_connection_is_of_use_where_the_way_is_slow(
     await net.stop()
 
 
+async def test_each_connection_knows_the_elements_of_what_the_process_knows(resources: Resources) -> None:
+    for _ in range(2):
+        async with own(resources.hot) as connection:
+            assert await connection.fetchval("select array['[1,2)'::int4range]") == [asyncpg.Range(1, 2)]
+
+
 async def test_each_connection_asks_about_types_that_are_not_postgresqls_own(
     resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
