@@ -218,6 +218,11 @@ async def put_back(redis: Redis, stream: str, consumer: str, entries: Iterable[t
         await SET_IDLE(redis, [stream], [GROUP, consumer, *args[start : start + 3 * SCRIPT_MAX]])
 
 
+async def has(redis: Redis, stream: str, consumer: str, entry_id: bytes) -> bool:
+    """Is the entry pending, in the hands of `consumer`?"""
+    return bool(await redis.xpending_range(stream, GROUP, entry_id, entry_id, 1, consumer))
+
+
 async def reclaim(redis: Redis, stream: str, consumer: str, min_idle_s: float, cursor: bytes, count: int) -> Reclaimed:
     """One step of XAUTOCLAIM, with delivery counts. It scans ten times `count` and may find nothing with a cursor left."""
     args: list[str | bytes | int] = [GROUP, consumer, round(min_idle_s * 1000), cursor, min(count, SCRIPT_MAX)]

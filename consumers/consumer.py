@@ -210,11 +210,10 @@ class Consumer:
 
         Its delivery counts from when its turn comes: who dies before that, dies of another.
         """
-        await self._reclaimer.count(entry, entry.deliveries - 1)
+        await self._reclaimer.wait(entry)
         await asyncio.sleep(random.uniform(0, ALONE_WAIT_MAX * self._reclaim_after_s))
         async with self._alone.only():
-            await self._reclaimer.count(entry, entry.deliveries)
-            if not self._admit(entry):
+            if not await self._reclaimer.begin(entry) or not self._admit(entry):
                 return
             log.warning(
                 "entry ended in silence before: handled alone",

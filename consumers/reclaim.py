@@ -89,9 +89,16 @@ class Reclaimer:
         )  # fmt: skip
         self.expect(0)
 
-    async def count(self, entry: Entry, deliveries: int) -> None:
-        """So often it was delivered, and just now for the last time."""
-        await streams.put_back(self.redis, self.stream, self.consumer, [(entry.id, 0.0, deliveries)])
+    async def wait(self, entry: Entry) -> None:
+        """It was taken back, and its turn is still to come: this delivery does not count yet."""
+        await streams.put_back(self.redis, self.stream, self.consumer, [(entry.id, 0.0, entry.deliveries - 1)])
+
+    async def begin(self, entry: Entry) -> bool:
+        """Now it does. False where another has taken the entry meanwhile, or acknowledged it."""
+        mine = await streams.has(self.redis, self.stream, self.consumer, entry.id)
+        if mine:
+            await streams.put_back(self.redis, self.stream, self.consumer, [(entry.id, 0.0, entry.deliveries)])
+        return mine
 
     def _begin(self) -> None:
         self._circle_began = time.monotonic()

@@ -202,28 +202,52 @@ async def test_an_entry_that_ended_in_silence_too_often_is_handled_alone(resourc
     assert all(batch == [row] for batch in handler.batches for row in batch if row in (1, 2, 3)), handler.batches
 
 
+async def pending(resources: Resources) -> Any:
+    """The one entry that is."""
+    [entry] = await resources.redis.xpending_range(EVENTS, GROUP, "-", "+", 10)
+    return entry
+
+
+async def owned(resources: Resources) -> tuple[bytes, int]:
+    """By whom, and how often it was delivered."""
+    entry = await pending(resources)
+    return entry["consumer"], entry["times_delivered"]
+
+
+async def waits(resources: Resources) -> bool:
+    """Was it taken back, and does that not count?"""
+    return await owned(resources) == (b"c", 3)
+
+
 async def test_what_waits_to_be_handled_alone_is_not_counted_yet(resources: Resources, wait_until: Wait) -> None:
     """Whoever is handled before it may end the process, and that would condemn both."""
     counts, alone = list[int](), Alone()
 
-    async def count() -> tuple[Any, Any]:
-        [entry] = await resources.redis.xpending_range(EVENTS, GROUP, "-", "+", 10)
-        return entry["consumer"], entry["times_delivered"]
-
     class Suspect(Recorder):
         async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
-            counts.extend([entries[0].deliveries, (await count())[1]])
+            counts.extend([entries[0].deliveries, (await owned(resources))[1]])
             await super().__call__(entries, settle)
-
-    async def waits() -> bool:
-        return await count() == (b"c", 3)
 
     await pending_with(resources, 3, 1)
     async with consuming(resources, Suspect(), alone=alone):
         async with alone.only():
-            await wait_until(waits)
+            await wait_until(lambda: waits(resources))
         await wait_until(lambda: empty(resources))
     assert counts == [4, 4]
+
+
+async def test_what_another_took_before_its_turn_came_is_the_others(resources: Resources, wait_until: Wait) -> None:
+    """And so is the count of its deliveries."""
+    alone, handler = Alone(), Recorder()
+    await pending_with(resources, 3, 1)
+    async with consuming(resources, handler, alone=alone) as consumer:
+        turns = consumer.signs()[f"consume {EVENTS}"]
+        async with alone.only():
+            await wait_until(lambda: waits(resources))
+            await streams.put_back(resources.redis, EVENTS, "another", [((await pending(resources))["message_id"], 0, 6)])
+            before = turns()
+        await wait_until(lambda: turns() != before)
+        assert (await owned(resources), handler.seen) == ((b"another", 6), [])
 
 
 async def test_an_entry_delivered_more_often_than_allowed_is_a_dead_letter(resources: Resources, wait_until: Wait) -> None:

@@ -103,6 +103,8 @@ class Consumer:
             self._redis.put_back(self.stream, self._p.me, e.id, RECLAIM_AFTER_S, max(0, e.deliveries - 1))
         self._redis.put_back(self.stream, self._p.me, suspect.id, 0.0, suspect.deliveries - 1)
         yield from self._until_empty()
+        if not self._redis.has(self.stream, self._p.me, suspect.id):
+            return []
         self._redis.put_back(self.stream, self._p.me, suspect.id, 0.0, suspect.deliveries)
         if self._admit(suspect):
             yield from self._hand_over([suspect])

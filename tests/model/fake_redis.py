@@ -111,6 +111,11 @@ class FakeRedis:
                 found.append(Entry(entry_id, stream.entries[entry_id].row_id, pending.deliveries))
         return found
 
+    def has(self, name: str, me: str, entry_id: bytes) -> bool:
+        """XPENDING of one entry and one consumer."""
+        pending = self._group(name)[1].pending.get(entry_id)
+        return pending is not None and pending.owner == me
+
     def put_back(self, name: str, me: str, entry_id: bytes, idle_s: float, deliveries: int | None) -> None:
         """XCLAIM .. IDLE idle [RETRYCOUNT deliveries] JUSTID: idle time cannot be set into the future."""
         stream, group = self._group(name)
