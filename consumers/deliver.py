@@ -65,7 +65,7 @@ class Deliver:
     async def __call__(self, entries: Sequence[Entry], settle: Settle) -> None:
         """Claims the batch and starts its sends; returns before they end."""
         by_row = {entry.row_id: entry for entry in entries if entry.row_id is not None}
-        if len(by_row) > 1 and not self._circuit.closed():  # read before the channel was paused: a probe is one
+        if self._circuit.held or (len(by_row) > 1 and not self._circuit.closed()):  # read before that: a probe is one
             for entry in by_row.values():
                 settle(entry, Back(0, handled=False))
             return
@@ -149,9 +149,9 @@ class Deliver:
         attempt.settle(attempt.entry, CALL_OVER)
 
     def _may_send(self, attempt: Attempt, now_s: float) -> bool:
-        """Not where the lease could end in mid-send, nor where the channel was paused since."""
+        """Not where the lease could end in mid-send, nor where the channel was paused since; no probe where it is by hand."""
         fresh = now_s - attempt.claimed_s + self._limit.limit_s <= self._lease_s
-        return fresh and (attempt.probes or self._circuit.closed())
+        return fresh and not self._circuit.held and (attempt.probes or self._circuit.closed())
 
     def _give_back(self, attempt: Attempt) -> None:
         """Nothing was sent."""

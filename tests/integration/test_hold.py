@@ -2,24 +2,32 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from app.domain import Channel
+from app.domain import Channel, Outcome
 from app.resources import Resources, open_resources
 from app.settings import Settings
 from app.store.hold import hold, read_holds, release
-from app.streams import GROUP, channel_stream
+from app.store.hot import claim_due
+from app.store.notifications import Claim
+from app.streams import GROUP, Entry, channel_stream
 from consumers import held
+from consumers.circuit import Circuit
+from consumers.database import Database
+from consumers.deliver import Deliver
 from consumers.providers import Message, Receipt, Unavailable
+from consumers.record import Recorder
+from consumers.retry import Result
+from consumers.settle import Back
 from tests.faults.test_outage import owe
 from tests.integration.consuming import consuming
 from tests.processes import environment, process
-from tests.support import Scripted, change, notification
+from tests.support import Scripted, add_notifications, change, notification
 
 Wait = Callable[..., Awaitable[Any]]
 Make = Callable[..., Settings]
@@ -162,6 +170,32 @@ async def ended(resources: Resources, one: int, tries: int) -> bool:
 async def overdue(resources: Resources, one: int) -> bool:
     """Its retry was due a while ago: a consumer that may take it looks many times a second."""
     return bool((await notification(resources, one))["due_in_s"] < -1.0)
+
+
+@pytest.mark.parametrize("held_by_then", [True, False], ids=["before the claim", "after the claim"])
+async def test_no_probe_is_sent_on_a_channel_that_is_paused_by_hand(
+    resources: Resources, wait_until: Wait, held_by_then: bool
+) -> None:
+    """Where its provider did not answer, either, and one entry was read before."""
+    circuit, database, verdicts = Circuit(resources.settings, Channel.EMAIL, "c"), Database(), list[Any]()
+    for _ in range(resources.settings.breaker_after):
+        circuit.heard(Result(Outcome.UNAVAILABLE, error="busy"), 1, 1)
+    circuit.held = held_by_then
+
+    async def claim(ids: Sequence[int]) -> list[Claim]:
+        claims = await claim_due(resources.hot, ids, "c", 1.0)
+        circuit.held = True
+        return claims
+
+    [row] = await add_notifications(resources, 1, Channel.EMAIL)
+    recorder, provider = Recorder(resources, database), Scripted()
+    deliver = Deliver(resources, database, Channel.EMAIL, provider, "c", circuit, claim, recorder)
+    recording = asyncio.create_task(recorder.run())
+    await deliver([Entry(b"1-1", row, 1)], lambda _entry, verdict: verdicts.append(verdict))
+    await wait_until(lambda: any(isinstance(v, Back) for v in verdicts))
+    recording.cancel()
+    assert not provider.calls
+    assert (await rows(resources)) == {("PENDING", 0 if held_by_then else 1, 0): 1}
 
 
 async def test_neither_flushall_nor_a_restart_resumes_or_loses_it(resources: Resources, wait_until: Wait) -> None:
