@@ -6,10 +6,10 @@ What finds no room, or would overtake others, goes over the stream; so does what
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from typing import Self
 
 from app.domain import Channel, Outgoing
 from app.store.hot_route import Plain
@@ -104,6 +104,12 @@ class Batch:
                 self._outlets[channel].begin(event, event.first_id + place, claimed_s, record)
         self._sending.follow(events)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Gives back the slots in which nothing has begun."""
         for channel, slots in self._slots.items():
@@ -120,24 +126,24 @@ class AtOnce:
         self._sending, self._outlets = sending, {channel: Outlet(*both) for channel, both in (channels or {}).items()}
         self.me = sending.me if sending else ""
 
-    async def until_room(self, events: Sequence[Plain]) -> None:
-        """Waits a moment where room will come soon, in all channels of an event: over the streams it costs twice as much."""
-        parts = wanted(events)
-        if all(c not in self._outlets or self._outlets[c].has_room(n) for c, n in parts.items()):
-            return
-        until_s = time.monotonic() + WAIT_S
+    def batch(self, events: Sequence[Plain]) -> Batch:
+        """What there is room for now. `events` take a channel each, at least."""
+        return Batch(self._sending, self._outlets, events)
+
+    async def batch_soon(self, events: Sequence[Plain]) -> Batch:
+        """The same, after a moment where room will come soon in all channels of an event: the streams cost twice as much."""
+        batch = self.batch(events)
+        if len(batch.events) < len(events):
+            batch.close()
+            await self._until_room(events)
+            batch = self.batch(events)
+        return batch
+
+    async def _until_room(self, events: Sequence[Plain]) -> None:
+        until_s, parts = time.monotonic() + WAIT_S, wanted(events)
         may = {c for c, n in parts.items() if c in self._outlets and self._outlets[c].may_take(n)}
         for channel in wanted([event for event in events if may.issuperset(event.case.channels)]):
             await self._outlets[channel].until_room(parts[channel], until_s)
-
-    @contextmanager
-    def batch(self, events: Sequence[Plain]) -> Iterator[Batch]:
-        """`events` take a channel each, at least."""
-        batch = Batch(self._sending, self._outlets, events)
-        try:
-            yield batch
-        finally:
-            batch.close()
 
 
 def wanted(events: Sequence[Plain]) -> Counter[Channel]:

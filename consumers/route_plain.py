@@ -69,8 +69,7 @@ class RoutePlain:
 
     async def _send_at_once(self, events: list[Plain], by_row: Mapping[int, Entry], settle: Settle) -> set[int]:
         """The ids of those that are claimed: none where a channel has no room for its part."""
-        await self._at_once.until_room(events)
-        with self._at_once.batch(events) as batch:
+        with await self._at_once.batch_soon(events) as batch:
             if not batch.events:
                 return set()
             claimed, claimed_s = await self._claim(batch.events)

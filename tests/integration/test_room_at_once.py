@@ -263,6 +263,23 @@ async def test_who_routes_waits_for_room_that_will_come() -> None:
     await waits
 
 
+async def test_what_waited_for_room_is_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, and nothing stays reserved meanwhile."""
+    monkeypatch.setattr(at_once, "WAIT_S", 60)
+    sms, push, events = _Consumer(room=1), _Consumer(room=2), [plain(8, SMS, PUSH), plain(16, SMS, PUSH)]
+    lanes: Any = {SMS: (sms, _Deliver()), PUSH: (push, _Deliver())}
+    waits = asyncio.create_task(AtOnce(cast("Any", _Sending()), lanes).batch_soon(events))
+    await asyncio.sleep(0)
+    assert not waits.done()
+    assert (sms.in_hand.reserved, push.in_hand.reserved) == (0, 0)
+    sms.room.n = 2
+    sms.in_hand.changed.set()
+    with await waits as batch:
+        assert batch.events == events
+        assert (sms.in_hand.reserved, push.in_hand.reserved) == (2, 2)
+    assert (sms.in_hand.reserved, push.in_hand.reserved) == (0, 0)
+
+
 async def test_who_routes_waits_in_vain_not_twice_in_a_row() -> None:
     """Or a channel that cannot follow would hold up the others."""
     lane, far_s = outlet(_Consumer(room=1)), time.monotonic() + 60
@@ -286,7 +303,8 @@ async def test_who_routes_does_not_wait_for_room_that_cannot_be_used(other: Chan
     """Where an event's other channel will not take it, it goes over the streams as a whole."""
     lanes: Any = {SMS: (_Consumer(room=1), _Deliver()), PUSH: (_Consumer(room=1), _Deliver(quick=False))}
     lane = AtOnce(cast("Any", _Sending()), lanes)
-    await lane.until_room([plain(8, SMS, other), plain(16, SMS, other)])
+    with await lane.batch_soon([plain(8, SMS, other), plain(16, SMS, other)]) as batch:
+        assert not batch.events
     assert not lane._outlets[SMS]._in_vain_until_s, "no wait was in vain"
 
 
