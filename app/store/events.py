@@ -96,8 +96,7 @@ def id_of(new: NewEvent) -> Key:
 
 
 async def _insert(hot: "Fetching", events: Sequence[NewEvent]) -> list[Stored]:
-    columns = _columns(events)
-    rows = await (hot.fetch(INSERT, *columns) if len(events) > 1 else hot.fetch(INSERT_ONE, *map(_first, columns)))
+    rows = await (hot.fetch(INSERT, *_columns(events)) if len(events) > 1 else hot.fetch(INSERT_ONE, *_values(*events[0])))
     added = {row_id: Stored(row_id, _instant(published_s), None, case) for row_id, published_s, case in rows}
     if len(added) == len(events):  # as a rule all are new, and come back in their order
         return [*added.values()]
@@ -127,9 +126,12 @@ def _columns(events: Sequence[NewEvent]) -> list[object]:
     return [source, *texts, occurred, b"".join(hashes), asked, send if any(send) else None, expire if any(expire) else None]
 
 
-def _first(column: object) -> object:
-    """Of the one event: joined, the only value of a column is that value itself."""
-    return column[0] if isinstance(column, (list, tuple)) else column
+def _values(event: Event, payload_json: str, body_hash: bytes) -> tuple[object, ...]:
+    """The same of one event by itself."""
+    return (
+        event.source, event.event_id, event.type, event.user_id, payload_json, event.occurred_at, body_hash,
+        None if event.channels is None else ",".join(event.channels), event.send_at, event.expires_at,
+    )  # fmt: skip
 
 
 def _joined(column: Sequence[str]) -> str:
