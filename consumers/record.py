@@ -11,7 +11,8 @@ from app.domain import Channel, Outcome, Status
 from app.logs import Line, info_lines
 from app.resources import Resources
 from app.store.hot import finish
-from app.store.notifications import Claim, Ending, Finish, release
+from app.store.notifications import Claim, Ending, Finish
+from app.store.release import release
 from app.streams import Entry
 from consumers.clock import clock_s
 from consumers.database import Database

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
@@ -62,6 +62,11 @@ async def all_or_each(
             return refused(items[0], error)
     half = len(items) // 2
     return [*await all_or_each(items[:half], run, refused), *await all_or_each(items[half:], run, refused)]
+
+
+def raise_refused(_item: object, error: asyncpg.PostgresError) -> list[Any]:
+    """For all_or_each: what is refused alone is raised, since no answer would be true."""
+    raise error
 
 
 async def repeat_deadlocks(items: Sequence[Item], run: Callable[[Sequence[Item]], Awaitable[list[Answer]]]) -> list[Answer]:

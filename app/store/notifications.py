@@ -1,4 +1,5 @@
-"""The statements of deliver: claim, finish, release. Each locks by id in id order and answers a verdict for every id.
+"""The statements of deliver: claim and finish; release.py is for a claim of which nothing was sent. Each locks by id in id order
+and answers a verdict for every id.
 
 `attempt` only grows and is the fence: a finish counts only under the number that its claim was given.
 """
@@ -6,12 +7,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict, Unpack
 
 import asyncpg
 
 from app.domain import Outcome, Reason, Status
-from app.store.batch import all_or_each, clean
+from app.store.batch import all_or_each, clean, raise_refused
 
 if TYPE_CHECKING:
     from app.store.batch import Pool
@@ -188,33 +189,6 @@ from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::tex
 where a.notification_id = told.id and a.number = told.attempt and a.outcome = 'unknown'
 """
 
-# Nothing was sent: the try is given back. Where the crash rule already closed the attempt, the truth is written over its row.
-# That is found as a conflict: it may be younger than this statement, which waited for the crash rule's lock. What was written in
-# mid-send would be due when its lease ends.
-RELEASE = """
-with told as (
-  select * from unnest($1::bigint[], $2::int[]) as u(id, attempt)
-), mine as (
-  select id, status, attempt, published_at, claimed_by, claimed_at from notification where id = any($1::bigint[])
-  order by id for update
-), moved as (
-  update notification n set status = 'PENDING', reason = null, tries = n.tries - 1, lease_until = null,
-    error = case when mine.status = 'UNKNOWN' then null else n.error end,
-    published_at = case when mine.status = 'UNKNOWN' then null else n.published_at end, due_at = least(n.due_at, now()),
-    updated_at = now()
-  from told join mine using (id, attempt) where n.id = mine.id and mine.status in ('PROCESSING', 'UNKNOWN')
-  returning n.id, n.attempt, n.published_at is null as parked
-), noted as (
-  insert into attempt (notification_id, number, consumer, started_at, ended_at, outcome, error)
-  select id, attempt, claimed_by, claimed_at, now(), 'unavailable', 'released: nothing was sent'
-  from mine join moved using (id, attempt) where mine.status = 'UNKNOWN'
-  on conflict (notification_id, number) do update set outcome = excluded.outcome, error = excluded.error
-)
-select mine.id, coalesce(moved.parked, mine.published_at is null) as parked
-from told join mine using (id, attempt) left join moved using (id)
-where moved.id is not null or mine.status = 'PENDING'
-"""
-
 
 class Rules(TypedDict):
     """What a claim goes by. No crash rule for `calm_s` after PostgreSQL started, nor for the next `calm_left_s`: outcomes that
@@ -236,7 +210,7 @@ async def judge_claims(pool: "Pool", ids: Sequence[int], me: str, **rules: Unpac
         rows = await pool.fetch(CLAIM, part, me, *order)
         return [_claim(r) for r in rows]
 
-    return await all_or_each(ids, run, _refused)
+    return await all_or_each(ids, run, raise_refused)
 
 
 async def judge_endings(pool: "Pool", endings: Sequence[Ending]) -> list[Finish]:
@@ -251,19 +225,6 @@ async def judge_endings(pool: "Pool", endings: Sequence[Ending]) -> list[Finish]
         return [_finish(r) for r in rows]
 
     return await all_or_each(endings, run, lambda _ending, _error: [])
-
-
-async def release(pool: "Pool", attempts: Sequence[tuple[int, int]]) -> dict[int, bool]:
-    """Give back claims (id, attempt) of which nothing was sent. Answers {id: parked}; ids not in it have a new owner.
-
-    May be repeated.
-    """
-
-    async def run(part: Sequence[tuple[int, int]]) -> list[tuple[int, bool]]:
-        rows = await pool.fetch(RELEASE, [i for i, _ in part], [attempt for _, attempt in part])
-        return [(r["id"], r["parked"]) for r in rows]
-
-    return dict(await all_or_each(attempts, run, _refused))
 
 
 def _claim(r: asyncpg.Record) -> Claim:
@@ -296,7 +257,3 @@ def _ending_columns(endings: Sequence[Ending]) -> list[list[object]]:
         for e in endings
     ]
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _refused(_item: object, error: asyncpg.PostgresError) -> list[Any]:
-    raise error

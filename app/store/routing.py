@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 
 from app.domain import Channel, Decision, EventStatus, Preference, Reason, Status
-from app.store.batch import all_or_each
+from app.store.batch import all_or_each, raise_refused
 
 if TYPE_CHECKING:
     from app.store.batch import Fetching, Pool
@@ -131,7 +131,7 @@ async def route_events(pool: "Pool", routings: Sequence[Routing]) -> list[Added]
             if r["status"] == Status.PENDING
         ]
 
-    return await all_or_each(routings, run, _refused)
+    return await all_or_each(routings, run, raise_refused)
 
 
 async def defer_events(pool: "Pool", waits_s: Sequence[tuple[int, float]]) -> None:
@@ -164,7 +164,3 @@ def _notification_columns(routings: Sequence[Routing]) -> list[list[object]]:
 def decisions_json(decisions: Mapping[Channel, Decision]) -> str:
     """What the column `decisions` gets."""
     return orjson.dumps({channel.value: {"use": d.use, "reason": d.reason.value} for channel, d in decisions.items()}).decode()
-
-
-def _refused(_routing: Routing, error: asyncpg.PostgresError) -> list[Added]:
-    raise error

@@ -12,8 +12,9 @@ from app.domain import Channel, Outcome, Status
 from app.resources import Resources
 from app.store import hot, hot_route, hot_send
 from app.store.hot_route import Plain
-from app.store.notifications import Ending, release
+from app.store.notifications import Ending
 from app.store.preferences import put_preference
+from app.store.release import release
 from app.streams import channel_stream
 from consumers.at_once import claim_of
 from consumers.database import Database

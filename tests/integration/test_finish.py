@@ -10,8 +10,9 @@ import pytest
 from app.domain import Channel, Outcome, Reason, Status
 from app.resources import Resources
 from app.store.hot import finish
-from app.store.notifications import Ending, Finish, judge_claims, judge_endings, release
+from app.store.notifications import Ending, Finish, judge_claims, judge_endings
 from app.store.operate import replay_notifications
+from app.store.release import release
 from tests.conftest import wait_until
 from tests.support import attempts, change, claim, locked_before, notification, start_attempt, start_attempts, waiting
 

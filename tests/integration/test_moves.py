@@ -12,9 +12,10 @@ from app.domain import MOVES, CrashPolicy, Outcome, Status
 from app.resources import Resources
 from app.settings import ChannelPolicy
 from app.store.hot import finish
-from app.store.notifications import GO, Claim, Ending, release
+from app.store.notifications import GO, Claim, Ending
 from app.store.operate import cancel_notifications, replay_notifications
 from app.store.owed import end_dead_notifications
+from app.store.release import release
 from consumers.retry import Result, next_move
 from tests.integration.conftest import forbidden_moves, seen_moves
 from tests.support import add_events, add_notification, attempts, change, claim, event, notification, route

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from app import severed
 from app.resources import SESSION, Resources, open_engine, open_resources
 from app.settings import Settings
 from app.store.batch import AWAY
@@ -63,9 +64,10 @@ async def test_so_is_one_of_the_readers(make_settings: Callable[..., Settings], 
 
 
 async def test_a_new_connection_is_of_use_where_the_way_is_slow(
-    make_settings: Callable[..., Settings], database_url: str, impatient: None
+    make_settings: Callable[..., Settings], database_url: str, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two round trips for its first statement, as long as none of them is for what the process knows."""
+    """Two round trips for its first statement: what the types are, the process knows from its start."""
+    monkeypatch.setattr(severed, "_types", {})
     net, url = await proxied(database_url)
     async with open_resources(make_settings(database_url=url), "test") as resources:
         resources.hot.expire()

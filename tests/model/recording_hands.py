@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from app.domain import Outcome
 from app.store import hot
-from app.store.notifications import Claim, Ending, Finish, release
+from app.store.notifications import Claim, Ending, Finish
+from app.store.release import release
 from app.streams import Entry
 from consumers.record import Attempt, Ended
 from consumers.retry import Result, next_move
